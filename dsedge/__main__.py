@@ -1,0 +1,5 @@
+"""`python -m dsedge`."""
+
+from dsedge.cli import main
+
+main()

@@ -1,0 +1,86 @@
+"""Accuracy: how the float model and an artifact are judged on the same evaluation data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsedge import metrics
+from dsedge.bundle import Metric
+from dsedge.data import Data, open_data
+from dsedge.errors import LoadError, VerifyError
+from dsedge.model import Model
+from dsedge.verify import Predict
+
+Evaluate = Callable[[Predict], float] | tuple[Any, str]
+"""A function from a predict function to a number, higher is better; or labelled data and the name of a metric."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How accuracy is judged.
+
+    Attributes:
+        name: of the metric.
+        value: from a predict function to the value and the number of samples.
+        drop: from the float value and the quantized one to the drop; positive is worse.
+        max_drop: the gate's limit, None for no gate.
+        data: the labelled data, None when a function of the user judges.
+    """
+
+    name: str
+    value: Callable[[Predict], tuple[float, int]]
+    drop: Callable[[float, float], float]
+    max_drop: float | None
+    data: Data | None
+
+    def measured(self, predict: Predict) -> tuple[float, int]:
+        """The metric and the number of samples.
+
+        Raises:
+            VerifyError: DS501 when the metric is not finite: the outputs hold NaN.
+        """
+        value, samples = self.value(predict)
+        if not math.isfinite(value):
+            raise VerifyError(
+                "DS501", f"{self.name} is {value}", because="the model's outputs hold NaN for the evaluation data"
+            )
+        return value, samples
+
+    def compare(self, reference: float, predict: Predict) -> Metric:
+        """The metric of an artifact beside the float model's."""
+        value, samples = self.measured(predict)
+        drop = round(self.drop(reference, value), 6)
+        return Metric(name=self.name, float=reference, quantized=value, drop=drop, samples=samples)
+
+
+def judge_by(
+    evaluate: Evaluate | None, max_drop: float | None, model: Model, recipe: str | Path | None
+) -> Judge | None:
+    """A judge out of what the user gave; None when there is nothing to judge by.
+
+    Raises:
+        LoadError: DS145 a limit without data, DS125 unknown metric, DS12x unusable data.
+    """
+    if evaluate is None:
+        if max_drop is not None:
+            raise LoadError("DS145", "max_drop needs evaluation data", hint="give --eval DATA, or evaluate=(data, metric)")
+        return None
+    if max_drop is not None and not 0 <= max_drop < float("inf"):
+        raise LoadError("DS145", f"max_drop is {max_drop}, not a number from 0 upwards")
+    if callable(evaluate):
+        function = evaluate
+        return Judge("evaluate", lambda predict: (float(function(predict)), 0), lambda a, b: a - b, max_drop, None)
+    source, name = evaluate
+    metric = metrics.find_metric(name)
+    opened = open_data(source, model, recipe=recipe, labelled=True)
+    return Judge(
+        metric.name,
+        lambda predict: metrics.evaluate(predict, opened, metric),
+        lambda a, b: metrics.drop(metric, a, b),
+        max_drop,
+        opened,
+    )

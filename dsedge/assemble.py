@@ -1,0 +1,137 @@
+"""Assemble: the chosen artifact and its evidence, written into the bundle's folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dsedge import __version__
+from dsedge.backends.base import Backend
+from dsedge.bundle import (
+    SCHEMA,
+    CalibrationInfo,
+    Island,
+    Manifest,
+    ModelInfo,
+    Precision,
+    RuntimeInfo,
+    TargetInfo,
+    describe,
+    write_manifest,
+)
+from dsedge.candidate import Baseline, Candidate
+from dsedge.data import Data
+from dsedge.model import Model, TensorSpec
+from dsedge.report.html import render
+from dsedge.steps import Steps
+from dsedge.target import Target
+from dsedge.verify import golden_count, write_golden
+
+
+def assemble(
+    folder: Path,
+    model: Model,
+    target: Target,
+    backend: Backend,
+    calibration: Data,
+    method: str,
+    base: Baseline,
+    chosen: Candidate,
+    steps: Steps,
+    notes: list[str],
+) -> None:
+    """Move the chosen artifact into place, write everything beside it, and the manifest last.
+
+    Args:
+        folder: of the workspace; what other candidates left in it is removed.
+        model: normalized.
+        target: the board.
+        backend: of the chosen artifact.
+        calibration: where the ranges come from.
+        method: how they were chosen.
+        base: the float artifact.
+        chosen: the candidate to ship.
+        steps: the record.
+        notes: what a reader must know, beside the candidate's own notes.
+    """
+    artifact = folder / chosen.artifact.name
+    shutil.move(chosen.artifact, artifact)
+    for leftover in [p for p in folder.iterdir() if p.is_dir()]:
+        shutil.rmtree(leftover)
+    write_golden(
+        folder / "golden.npz",
+        model,
+        base.samples,
+        base.outputs,
+        chosen.outputs,
+        golden_count(base.samples, chosen.outputs),
+    )
+    shutil.copyfile(backend.RUNNER, folder / "run.py")
+    plan = chosen.plan.to_json()
+    (folder / "plan.json").write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    roles = {artifact.name: "model", "golden.npz": "golden", "run.py": "runner", "plan.json": "plan"}
+    if calibration.source == "random":
+        notes = ["the ranges come from random noise: accuracy on real data is unknown", *notes]
+    manifest = Manifest(
+        schema=SCHEMA,
+        dsedge=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        status="verified",
+        model=_model_info(model, artifact),
+        target=TargetInfo(name=target.asked_as or target.name, board=target.name),
+        runtime=RuntimeInfo(
+            name=backend.NAME, version=backend.version() or "", variant=backend.contract(target).variant
+        ),
+        files=describe(folder, roles),
+        calibration=CalibrationInfo(
+            source=calibration.source, samples=chosen.samples, method=method, sha256=calibration.sha256()
+        ),
+        precision=_precision(chosen),
+        metrics=[chosen.metric] if chosen.metric else [],
+        fidelity=chosen.fidelity,
+        latency=chosen.latency,
+        gates=chosen.gates,
+        passes=steps.records,
+        notes=[*notes, *chosen.notes],
+    )
+    (folder / "report.html").write_text(render(manifest, plan), encoding="utf-8")
+    files = [*manifest.files, *describe(folder, {"report.html": "report"})]
+    write_manifest(folder, manifest.model_copy(update={"files": files}))
+
+
+def _model_info(model: Model, artifact: Path) -> ModelInfo:
+    def plain(spec: TensorSpec) -> dict[str, object]:
+        shape = None if spec.shape is None else list(spec.shape)
+        return {"name": spec.name, "dtype": spec.dtype, "shape": shape, "layout": spec.layout}
+
+    return ModelInfo(
+        name=model.name,
+        fingerprint=model.fingerprint,
+        opset=model.opset,
+        source=Path(model.source).name,
+        source_opset=model.source_opset,
+        inputs=[plain(spec) for spec in model.inputs],
+        outputs=[plain(spec) for spec in model.outputs],
+    )
+
+
+def _precision(chosen: Candidate) -> Precision:
+    nodes = chosen.plan.nodes.values()
+    unmatched = chosen.audit.unmatched
+    islands = [
+        Island(node=n.name, op=n.op_type, reason=unmatched.get(n.name, n.reason))
+        for n in nodes
+        if n.precision == "float" or n.name in unmatched
+    ]
+    kinds = {n.precision for n in nodes}
+    return Precision(
+        precision="int8" if "int8" in kinds else "int8_dynamic" if "int8_dynamic" in kinds else "float32",
+        int8_ops=chosen.audit.int8_ops,
+        float_ops=chosen.audit.float_ops,
+        total_ops=chosen.audit.int8_ops + chosen.audit.float_ops,
+        islands=islands,
+        audited=chosen.audit.performed,
+        audit=chosen.audit.summary,
+    )

@@ -1,0 +1,104 @@
+"""What a backend is: a module with these names.
+
+A backend is one file or folder in this package, or a module that an entry point of the group `dsedge.backends` names.
+It never decides what to quantize: it states a contract, and turns a Q/DQ graph that keeps it into an artifact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Protocol, cast
+
+import onnx_ir as ir
+
+from dsedge.errors import LoadError, did_you_mean
+from dsedge.quant.contract import Contract
+from dsedge.quant.plan import QuantPlan
+from dsedge.target import Target
+
+ENTRY_POINTS = "dsedge.backends"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A node that the runtime cannot run, with the reason."""
+
+    node: str
+    op: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a runtime really made of an artifact.
+
+    Attributes:
+        performed: False when this machine cannot tell; the counts are then the plan's.
+        summary: one sentence for people.
+        int8_ops, float_ops: operators that compute in INT8 and in float.
+        unmatched: node -> reason, for nodes that were planned as INT8 and run in float.
+    """
+
+    performed: bool
+    summary: str
+    int8_ops: int
+    float_ops: int
+    unmatched: dict[str, str]
+
+
+class Backend(Protocol):
+    """The names that a backend module has.
+
+    Attributes:
+        NAME: as targets list it.
+        EXTRA: the pip extra that brings its packages, "" when the core has them.
+        RUNNER: the stand-alone script that runs its artifacts on a device.
+    """
+
+    NAME: str
+    EXTRA: str
+    RUNNER: Path
+
+    def version(self) -> str | None:
+        """The installed version of the runtime, None when it is missing."""
+
+    def contract(self, target: Target) -> Contract:
+        """What the runtime accepts on a board."""
+
+    def unsupported(self, model: ir.Model) -> list[Finding]:
+        """All nodes that the runtime cannot run, bodies of control flow included."""
+
+    def build(self, model: ir.Model, folder: Path) -> Path:
+        """Write the artifact of a float or Q/DQ graph into a folder, and return the file to load."""
+
+    def audit(self, artifact: Path, plan: QuantPlan, target: Target) -> Audit:
+        """Load an artifact, and find what really runs in INT8."""
+
+
+def available() -> dict[str, str]:
+    """Name of each backend -> the module that holds it; nothing is imported."""
+    package = Path(__file__).parent
+    found = {
+        m.name: f"dsedge.backends.{m.name}"
+        for m in iter_modules([str(package)])
+        if m.name != "base" and not m.name.startswith("_")
+    }
+    return found | {e.name: e.value for e in entry_points(group=ENTRY_POINTS)}
+
+
+def load_backend(name: str) -> Backend:
+    """Import a backend.
+
+    Raises:
+        LoadError: DS144 when there is no backend of that name.
+    """
+    modules = available()
+    if name not in modules:
+        raise LoadError(
+            "DS144", f"there is no backend for the runtime {name!r} yet", hint=did_you_mean(name, modules)
+        )
+    return cast(Backend, import_module(modules[name]))

@@ -1,0 +1,32 @@
+"""ONNX Runtime: the artifact is the Q/DQ graph itself, as `model.onnx`; the runtime fuses it when it is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from dsedge.backends.onnxruntime.audit import audit
+from dsedge.backends.onnxruntime.contract import contract
+from dsedge.backends.onnxruntime.lower import lower
+from dsedge.backends.onnxruntime.support import unsupported
+
+__all__ = ["EXTRA", "NAME", "RUNNER", "audit", "build", "contract", "unsupported", "version"]
+
+NAME = "onnxruntime"
+EXTRA = ""
+RUNNER = Path(__file__).parents[2] / "bench" / "runner.py"
+
+
+def version() -> str | None:
+    """The installed version of onnxruntime."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def build(model: ir.Model, folder: Path) -> Path:
+    """Write a float or Q/DQ graph as `model.onnx`."""
+    path = folder / "model.onnx"
+    path.write_bytes(ir.to_proto(lower(model)).SerializeToString())
+    return path

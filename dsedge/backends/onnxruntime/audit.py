@@ -1,0 +1,87 @@
+"""Audit: load the artifact, read back the graph that the runtime really executes, and compare it with the plan.
+
+ONNX Runtime's optimizer turns Q/DQ patterns into INT8 kernels, or leaves the operator in float with the conversions
+around it, without a word. What it made of the graph is only to be seen in the optimized graph.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+import onnx_ir as ir
+
+from dsedge.backends.base import Audit
+from dsedge.quant.plan import QuantPlan
+from dsedge.target import Target
+
+_INT8_KERNELS = re.compile(r"QLinear\w+|QGemm|QAttention|ConvInteger\w*|MatMulInteger\w*|DynamicQuantize\w+")
+_LAYOUT_SUFFIX = re.compile(r"_token_\d+$|_nchwc$")
+
+
+def audit(artifact: Path, plan: QuantPlan, target: Target) -> Audit:
+    """Find what runs in INT8.
+
+    Args:
+        artifact: the ONNX file.
+        plan: what was asked for.
+        target: the audit is performed only where this machine has the target's instruction set, because the optimizer
+            decides by it.
+
+    Returns:
+        The counts, and every node that was planned as INT8 and runs in float.
+    """
+    planned = [n for n in plan.nodes.values() if n.precision in ("int8", "int8_dynamic")]
+    floats = sum(n.precision == "float" for n in plan.nodes.values())
+    matches, why = target.matches_host()
+    if not matches:
+        return Audit(False, f"not audited here: {why}", len(planned), floats, {})
+
+    graph = _executed(artifact)
+    unmatched: dict[str, str] = {}
+    known = {n.result: n for n in planned} | {n.name: n for n in planned}  # NCHWc kernels are named after their result
+    for node in graph:
+        found = known.get(_LAYOUT_SUFFIX.sub("", node.name or ""))
+        if found and not _is_int8(node) and not _moves_codes(node):
+            head = found.head or found.name
+            unmatched[head] = f"ONNX Runtime left it in float as {node.op_type}: its Q/DQ pattern did not match"
+    stray = sum(node.op_type == "DequantizeLinear" and _is_constant(node) for node in graph)
+    lost = {n.name for n in planned if n.name in unmatched or n.head in unmatched}
+    summary = f"{len(planned) - len(lost)} operators run in INT8"
+    if unmatched:
+        summary += f"; {len(unmatched)} planned in INT8 run in float"
+    if stray:
+        summary += f"; {stray} weights are dequantized at every inference"
+    return Audit(True, summary, len(planned) - len(lost), floats + len(lost), unmatched)
+
+
+def _executed(artifact: Path) -> ir.Graph:
+    from dsedge.session import open_session
+
+    with tempfile.TemporaryDirectory() as folder:
+        optimized = Path(folder) / "optimized.onnx"
+        open_session(artifact, threads=1, save_optimized=optimized)
+        return ir.load(optimized).graph
+
+
+def _is_int8(node: ir.Node) -> bool:
+    return _INT8_KERNELS.fullmatch(node.op_type) is not None
+
+
+def _moves_codes(node: ir.Node) -> bool:
+    """Whether the node's data is INT8 although its operator has no name of its own for it."""
+    value = node.inputs[0] if node.inputs else None
+    while value is not None and (producer := value.producer()) is not None:
+        if producer.op_type == "QuantizeLinear":
+            return True
+        if producer.op_type == "DequantizeLinear":
+            return False
+        if _is_int8(producer):
+            return producer.op_type != "QGemm" or len(producer.inputs) > 7
+        value = producer.inputs[0] if producer.inputs else None
+    return False
+
+
+def _is_constant(node: ir.Node) -> bool:
+    return node.inputs[0] is not None and node.inputs[0].const_value is not None

@@ -1,0 +1,133 @@
+"""ONNX Runtime's contracts: the CPU kernels (MLAS) and the Q/DQ patterns that its optimizer turns into them.
+
+The optimizer matches patterns all or nothing: a heavy operator whose Q/DQ surroundings do not match runs in float with
+the conversions around it, slower than the float model. So a row says exactly where Q/DQ goes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import onnx_ir as ir
+
+from dsedge.quant.contract import Contract, NumberFormat, OpRule, dynamic, follows, shares, stays_float, weighted
+from dsedge.target import Target
+
+Variant = Literal["x86-vnni", "x86", "arm-dotprod", "arm"]
+
+
+def _gemm_axis(node: ir.Node) -> int:
+    return 0 if node.attributes.get_int("transB", 0) else 1
+
+
+def _plain_gemm(node: ir.Node) -> str | None:
+    if node.attributes.get_float("alpha", 1.0) != 1.0 or node.attributes.get_float("beta", 1.0) != 1.0:
+        return "alpha or beta is not 1, and QGemm adds the bias on the accumulator's grid"
+    if node.attributes.get_int("transA", 0):
+        return "its input is transposed (transA)"
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None and (bias.const_value is None or bias.shape is None or len(bias.shape) != 1):
+        return "its bias is not a constant vector"
+    return None
+
+
+def _constant_bias(node: ir.Node) -> str | None:
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    return "its bias is not a constant" if bias is not None and bias.const_value is None else None
+
+
+def _matrix_weight(node: ir.Node) -> str | None:
+    weight = node.inputs[1]
+    if weight is None or weight.shape is None or len(weight.shape) != 2:
+        return "its weight is not a matrix"
+    return None
+
+
+def _values_only(node: ir.Node) -> str | None:
+    return "its second output, the indices, is used" if len(node.outputs) > 1 and node.outputs[1].uses() else None
+
+
+def _interpolates_int8(node: ir.Node) -> str | None:
+    if node.attributes.get_string("mode", "nearest") == "cubic":
+        return "cubic interpolation has no INT8 kernel"
+    return None
+
+
+def _constant_pad(node: ir.Node) -> str | None:
+    return None if node.attributes.get_string("mode", "constant") == "constant" else "only constant padding is INT8"
+
+
+def _lstm_default(node: ir.Node) -> str | None:
+    if node.attributes.get_int("layout", 0):
+        return "DynamicQuantizeLSTM reads time-major sequences only (layout 0)"
+    return None
+
+
+OPERATORS: tuple[OpRule, ...] = (
+    *weighted("Conv", axis=0, bias=2, when=(_constant_bias,), because="QLinearConv, per-channel weights"),
+    *weighted("Gemm", axis=_gemm_axis, bias=2, output=False, when=(_plain_gemm,), because="QGemm, float result"),
+    *weighted("MatMul", axis=1, when=(_matrix_weight,), because="QLinearMatMul, per-column weights"),
+    *follows("Add Mul", because="QLinearAdd / QLinearMul: a float one would convert both sides"),
+    *follows("Sigmoid LeakyRelu", because="a table of 256 entries"),
+    *follows("AveragePool GlobalAveragePool", because="a float pool in an INT8 network runs slower than all float"),
+    *follows("Relu Clip", because="saturation of the quantizer behind it"),
+    *shares("MaxPool", when=(_values_only,), because="the greatest code is the greatest value"),
+    *shares("Concat", inputs=None, because="one scale for all inputs: codes are copied"),
+    *shares("Resize", when=(_interpolates_int8,), because="interpolates codes"),
+    *shares("Pad", when=(_constant_pad,), because="copies codes"),
+    *shares(
+        "Reshape Flatten Transpose Squeeze Unsqueeze Slice Split Gather Expand DepthToSpace SpaceToDepth Identity",
+        because="copies codes",
+    ),
+    *dynamic("LSTM", weights=(1, 2), axis=None, because="DynamicQuantizeLSTM: static Q/DQ would leave it float"),
+    *stays_float("GRU RNN", "ONNX Runtime has no INT8 kernel for it; static Q/DQ around it would only add conversions"),
+    *stays_float("Softmax LogSoftmax", "QLinearSoftmax is several times slower than the float kernel"),
+    *stays_float("LayerNormalization InstanceNormalization", "normalization needs float precision"),
+)
+
+FUSIONS = {"Conv": ("Relu", "Clip"), "Add": ("Relu", "Clip")}
+
+_FORMATS: dict[Variant, tuple[NumberFormat, NumberFormat, tuple[str, ...]]] = {
+    "x86-vnni": (
+        NumberFormat("uint8", symmetric=False),
+        NumberFormat("int8", symmetric=True),
+        ("u8 x s8 products accumulate in 32 bits (VNNI)",),
+    ),
+    "x86": (
+        NumberFormat("uint8", symmetric=False),
+        NumberFormat("int8", symmetric=True, bits=7),
+        ("without VNNI two u8 x s8 products are added in 16 bits and saturate: weights use 7 bits",),
+    ),
+    "arm-dotprod": (
+        NumberFormat("int8", symmetric=False),
+        NumberFormat("int8", symmetric=True),
+        ("s8 x s8 uses the dot-product instructions",),
+    ),
+    "arm": (
+        NumberFormat("uint8", symmetric=False),
+        NumberFormat("int8", symmetric=True),
+        ("without dot-product instructions u8 x s8 needs the fewest instructions",),
+    ),
+}
+
+
+def contract(target: Target) -> Contract:
+    """The contract of ONNX Runtime's CPU provider on a board."""
+    features = set(target.features)
+    if target.architecture == "x86_64":
+        variant: Variant = "x86-vnni" if "vnni" in features else "x86"
+    else:
+        variant = "arm-dotprod" if "dotprod" in features else "arm"
+    activation, weight, notes = _FORMATS[variant]
+    return Contract(
+        runtime="onnxruntime",
+        variant=variant,
+        activation=activation,
+        weight=weight,
+        bias="int32",
+        operators=OPERATORS,
+        fusions=FUSIONS,
+        opset=(13, 25),
+        otherwise="ONNX Runtime has no INT8 kernel for this operator that pays",
+        notes=notes,
+    )

@@ -1,0 +1,129 @@
+"""Runs a bundle on the device it lies on. Needs numpy and the bundle's runtime, nothing else.
+
+    python run.py                                compare the golden outputs
+    python run.py --input x.npz --output y.npz   run on your own data
+    python run.py --bench --runs 200 --threads 1 latency, as JSON
+"""
+
+import argparse
+import json
+import pathlib
+import platform
+import sys
+import time
+
+import numpy as np
+
+
+def load_onnxruntime(path, threads=None):
+    """Open an ONNX file; returns a function from {input: array} to a list of arrays."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda feeds: session.run(None, feeds)
+
+
+LOADERS = {"onnxruntime": load_onnxruntime}
+
+
+def sqnr(reference, other):
+    """Signal-to-quantization-noise ratio in dB; None when the two are identical."""
+    reference, other = np.asarray(reference, np.float64), np.asarray(other, np.float64)
+    noise = float(np.sum((reference - other) ** 2))
+    if noise == 0.0:
+        return None
+    signal = float(np.sum(reference**2))
+    return float(10 * np.log10(max(signal, 1e-300) / noise))
+
+
+def compare(golden, run, inputs):
+    """The worst SQNR against the float outputs and the greatest difference from the expected ones, over all samples."""
+    outputs = sorted(k for k in golden if k.startswith("expected_"))
+    got = [[] for _ in outputs]
+    for sample in range(len(golden["input_0"])):
+        feeds = {spec["name"]: golden[f"input_{i}"][sample] for i, spec in enumerate(inputs)}
+        for i, array in enumerate(run(feeds)[: len(outputs)]):
+            got[i].append(array)
+    worst, largest = None, 0.0
+    for i in range(len(outputs)):
+        mine = np.stack(got[i])
+        if not np.issubdtype(mine.dtype, np.floating):
+            continue
+        ratio = sqnr(golden[f"float_{i}"], mine)
+        worst = ratio if worst is None else worst if ratio is None else min(worst, ratio)
+        largest = max(largest, float(np.max(np.abs(golden[f"expected_{i}"] - mine), initial=0.0)))
+    return worst, largest
+
+
+def close_enough(worst, recorded):
+    """Whether outputs are as near to the float model's as was recorded, to within 3 dB; over 60 dB always is."""
+    return worst is None or worst >= 60.0 or (recorded is not None and worst >= recorded - 3.0)
+
+
+def time_alternately(runs_of, feeds, count, warmup=5):
+    """Time several functions in turns, so that a machine's drift falls on all of them alike.
+
+    Args:
+        runs_of: functions from feeds to outputs.
+        feeds: the input.
+        count: timed runs of each.
+        warmup: runs of each before.
+
+    Returns:
+        A list of `count` times in milliseconds for each function.
+    """
+    times = [[] for _ in runs_of]
+    for _ in range(warmup):
+        for run in runs_of:
+            run(feeds)
+    for _ in range(count):
+        for run, mine in zip(runs_of, times):
+            start = time.perf_counter()
+            run(feeds)
+            mine.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", help=".npz with an array for each input")
+    parser.add_argument("--output", help=".npz to write the outputs to")
+    parser.add_argument("--bench", action="store_true", help="measure the latency of one inference")
+    parser.add_argument("--runs", type=int, default=100, help="timed runs (default 100)")
+    parser.add_argument("--threads", type=int, default=None, help="threads (default: the runtime's)")
+    args = parser.parse_args()
+    here = pathlib.Path(__file__).resolve().parent
+    manifest = json.loads((here / "manifest.json").read_text(encoding="utf-8"))
+    name = next(f["path"] for f in manifest["files"] if f["role"] == "model")
+    inputs = manifest["model"]["inputs"]
+    run = LOADERS[manifest["runtime"]["name"]](here / name, args.threads)
+    if args.input:
+        with np.load(args.input, allow_pickle=False) as data:
+            results = run({spec["name"]: data[spec["name"]] for spec in inputs})
+        named = dict(zip([spec["name"] for spec in manifest["model"]["outputs"]], results))
+        if args.output:
+            np.savez(args.output, **named)
+        print(json.dumps({k: {"shape": list(v.shape), "dtype": str(v.dtype)} for k, v in named.items()}))
+        return 0
+    with np.load(here / "golden.npz", allow_pickle=False) as data:
+        golden = dict(data)
+    if args.bench:
+        feeds = {spec["name"]: golden[f"input_{i}"][0] for i, spec in enumerate(inputs)}
+        (times,) = time_alternately([run], feeds, args.runs)
+        result = {"median_ms": float(np.median(times)), "p90_ms": float(np.percentile(times, 90)), "runs": args.runs}
+        print(json.dumps(dict(result, threads=args.threads, machine=platform.machine())))
+        return 0
+    worst, largest = compare(golden, run, inputs)
+    good = close_enough(worst, manifest["fidelity"]["golden_sqnr_db"])
+    print(json.dumps({"passed": good, "sqnr_db": worst, "max_abs_from_expected": largest}))
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,329 @@
+"""The bundle: a folder with the artifact, the evidence and a runner, described by `manifest.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dsedge.errors import BundleError
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+
+Status = Literal["deferred", "checked", "verified", "measured"]
+"""deferred: to be finished on the device; checked: an offline compiler accepted it; verified: it ran on the real
+runtime and its outputs were compared; measured: its latency was taken on the named device."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelInfo(_Record):
+    """The model that was compiled."""
+
+    name: str
+    fingerprint: str = Field(description="sha256 of the source")
+    opset: int = Field(description="opset of the artifact's graph")
+    source: str
+    source_opset: int
+    inputs: list[dict[str, Any]] = Field(description="name, dtype, shape and layout of each input")
+    outputs: list[dict[str, Any]]
+
+
+class TargetInfo(_Record):
+    """The board."""
+
+    name: str = Field(description="as it was asked for, a short name possibly")
+    board: str
+
+
+class RuntimeInfo(_Record):
+    """The runtime that the artifact is for."""
+
+    name: str
+    version: str = Field(description="the version it was verified with")
+    variant: str = Field(description="variant of the contract")
+
+
+class FileInfo(_Record):
+    """A file of the bundle."""
+
+    path: str
+    sha256: str
+    bytes: int
+    role: Literal["model", "golden", "runner", "report", "plan"]
+
+
+class CalibrationInfo(_Record):
+    """Where the ranges come from. A `source` of "random" means that they come from noise."""
+
+    source: str
+    samples: int
+    method: str
+    sha256: str | None
+
+
+class Island(_Record):
+    """An operator that runs in float, with the reason."""
+
+    node: str
+    op: str
+    reason: str
+
+
+class Precision(_Record):
+    """What runs in which precision: read back from the runtime where `audited`, else as planned."""
+
+    precision: Literal["int8", "int8_dynamic", "float32"] = Field(description="of the artifact as a whole")
+    int8_ops: int
+    float_ops: int
+    total_ops: int
+    islands: list[Island]
+    audited: bool
+    audit: str = Field(description="what the audit found, or why there was none")
+
+
+class Metric(_Record):
+    """A metric of the float model and of the artifact on the same samples."""
+
+    name: str
+    float: float
+    quantized: float
+    drop: float = Field(description="positive when the artifact is worse")
+    samples: int
+
+
+class Fidelity(_Record):
+    """How near the artifact's outputs are to the float model's."""
+
+    sqnr_db: float | None = Field(description="the worst output's; None when the outputs are identical")
+    max_abs: float
+    top1_agreement: float | None = Field(description="share of samples; None when the output is no class score")
+    samples: int
+    reference_sqnr_db: float | None = Field(description="the Q/DQ graph's, executed node by node")
+    golden_sqnr_db: float | None = Field(description="that of the golden samples alone, which a device must reach")
+
+
+class Latency(_Record):
+    """Time of one inference."""
+
+    runtime: str
+    precision: str
+    median_ms: float
+    p90_ms: float
+    runs: int
+    threads: int
+    where: str
+    conditions: dict[str, Any]
+
+
+class Gate(_Record):
+    """A limit, the value, and whether it holds: None when the value was not measured, which is never a pass."""
+
+    name: str
+    limit: float
+    value: float | None
+    passed: bool | None
+    note: str = ""
+
+
+class PassInfo(_Record):
+    """A step of the flow, or a pass over the graph."""
+
+    name: str
+    seconds: float
+    changed: bool
+    notes: list[str] = []
+
+
+class Manifest(_Record):
+    """All that is known about a bundle."""
+
+    schema_: int = Field(SCHEMA, alias="schema")
+    dsedge: str
+    created: str = Field(description="UTC, ISO 8601")
+    status: Status
+    model: ModelInfo
+    target: TargetInfo
+    runtime: RuntimeInfo
+    files: list[FileInfo]
+    calibration: CalibrationInfo | None
+    precision: Precision
+    metrics: list[Metric]
+    fidelity: Fidelity | None
+    latency: list[Latency]
+    gates: list[Gate]
+    passes: list[PassInfo]
+    notes: list[str] = Field(default=[], description="what a reader must know: fallbacks, lifted layers, random data")
+
+    @property
+    def failed(self) -> list[Gate]:
+        """The gates that failed."""
+        return [g for g in self.gates if g.passed is False]
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest as plain data."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class Bundle:
+    """A bundle on disk.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        BundleError: DS804 when the folder holds no manifest, DS803 when the manifest is damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        file = self.path / MANIFEST
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(
+                "DS804",
+                f"no readable {MANIFEST} in this folder",
+                where=str(path),
+                because=str(error),
+                hint="give a folder that `dsedge compile` wrote",
+            ) from error
+        try:
+            self.manifest = Manifest.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or MANIFEST
+            raise BundleError(
+                "DS803",
+                f"field {field!r}: {first['msg']}",
+                where=str(file),
+                hint="compile the model again; a manifest is not edited by hand",
+            ) from error
+
+    def file(self, role: str) -> Path:
+        """The file with a role.
+
+        Raises:
+            BundleError: DS803 when there is none, or its path leaves the bundle.
+        """
+        for info in self.manifest.files:
+            if info.role == role:
+                return self._inside(info.path)
+        raise BundleError("DS803", f"the bundle has no file with the role {role!r}", where=str(self.path))
+
+    def check_files(self) -> None:
+        """Compare every file with the manifest.
+
+        Raises:
+            BundleError: DS803 naming the first file that is missing or differs.
+        """
+        for info in self.manifest.files:
+            path = self._inside(info.path)
+            if not path.is_file():
+                raise BundleError("DS803", "the file is missing", where=info.path, hint="copy the whole folder")
+            if path.stat().st_size != info.bytes or sha256(path) != info.sha256:
+                raise BundleError(
+                    "DS803",
+                    "the file is not the one that was written",
+                    where=info.path,
+                    because="its sha256 differs from the manifest's",
+                    hint="copy the bundle again, or compile again",
+                )
+
+    def _inside(self, relative: str) -> Path:
+        pure = PurePosixPath(relative)
+        path = self.path / pure
+        if pure.is_absolute() or ".." in pure.parts or not path.resolve().is_relative_to(self.path.resolve()):
+            raise BundleError(
+                "DS803",
+                "the manifest names a file outside of the bundle",
+                where=relative,
+                hint="do not run this bundle: it was tampered with",
+            )
+        return path
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a file, in hex, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe(folder: Path, roles: dict[str, str]) -> list[FileInfo]:
+    """The files of a folder as the manifest lists them; `roles` maps file name to role."""
+    return [
+        FileInfo(path=name, sha256=sha256(folder / name), bytes=(folder / name).stat().st_size, role=role)  # type: ignore[arg-type]
+        for name, role in roles.items()
+    ]
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json`, the last file of a bundle."""
+    (folder / MANIFEST).write_text(json.dumps(manifest.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def workspace(output: Path, *, force: bool) -> Iterator[Path]:
+    """A temporary folder that becomes `output` when the block ends well, and vanishes when it does not.
+
+    Args:
+        output: where the bundle will be.
+        force: replace a bundle that is there already. A folder that holds anything else is never replaced.
+
+    Raises:
+        BundleError: DS801 when `output` exists, DS802 when it cannot be written.
+    """
+    if output.exists() or output.is_symlink():
+        empty = output.is_dir() and not any(output.iterdir())
+        replaceable = empty or (output.is_dir() and (output / MANIFEST).is_file())
+        if not empty and not (force and replaceable):
+            raise BundleError(
+                "DS801",
+                "the output folder exists" if replaceable else "the output path is taken by something else",
+                where=str(output),
+                hint="give --force to replace it, or another -o" if replaceable else "give another -o",
+            )
+    temporary: Path | None = None
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+        temporary.chmod(0o755)
+        yield temporary
+        _replace(temporary, output)
+    except OSError as error:
+        raise BundleError(
+            "DS802",
+            "the output folder cannot be written",
+            where=str(output),
+            because=error.strerror or str(error),
+            hint="free some space, or give another -o",
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(temporary: Path, output: Path) -> None:
+    if not output.exists():
+        temporary.rename(output)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
+    os.rename(output, old / "bundle")
+    try:
+        temporary.rename(output)
+    except OSError:
+        os.rename(old / "bundle", output)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,312 @@
+"""Candidates: a Q/DQ graph and the artifact made of it, tried until one passes the gates.
+
+A try that the fusion audit or the accuracy gate rejects says which nodes are to blame. They go back to float, each with
+the reason, and the next try begins at `annotate`. The number of tries is bounded; when none passes, the float artifact
+is the result, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from dsedge import cache, gates
+from dsedge.accuracy import Judge
+from dsedge.backends.base import Audit, Backend
+from dsedge.bench.measure import measure
+from dsedge.bundle import Fidelity, Gate, Latency, Metric
+from dsedge.data import Batch, Data
+from dsedge.model import Model
+from dsedge.quant.annotate import annotate
+from dsedge.quant.bias_correction import correct_biases
+from dsedge.quant.calibrate import assign_ranges, calibrate
+from dsedge.quant.contract import Contract
+from dsedge.quant.insert import insert
+from dsedge.quant.observers import Method, Observer
+from dsedge.quant.plan import QuantPlan
+from dsedge.quant.sensitivity import rank
+from dsedge.session import open_session
+from dsedge.steps import Steps
+from dsedge.target import Target
+from dsedge.verify import Outputs, Predict, fidelity, golden_count, load_artifact, run_all
+
+DEFAULT_METHOD: Method = "mse"
+TRIES = 6
+THREADS = 1
+"""Threads of latency measurements: one core gives figures that repeat."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The float model on the same runtime, which every claim is a ratio to.
+
+    Attributes:
+        artifact: the float artifact.
+        predict: runs it.
+        samples: real samples for verification.
+        outputs: what it gives for them.
+        value: its metric and the number of samples, None when nothing judges.
+    """
+
+    artifact: Path
+    predict: Predict
+    samples: list[Batch]
+    outputs: Outputs
+    value: tuple[float, int] | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An artifact with its evidence.
+
+    Attributes:
+        plan: what is quantized; every node float for the float artifact.
+        artifact: the file.
+        audit: what the runtime made of it.
+        fidelity: against the float model.
+        outputs: for the baseline's samples.
+        metric: against the float model, None when nothing judges.
+        latency: float first, then quantized; empty when not measured.
+        gates: all of them.
+        samples: how many samples the ranges come from.
+        notes: what a reader must know.
+    """
+
+    plan: QuantPlan
+    artifact: Path
+    audit: Audit
+    fidelity: Fidelity
+    outputs: Outputs
+    metric: Metric | None
+    latency: list[Latency]
+    gates: list[Gate]
+    samples: int
+    notes: list[str]
+
+
+@dataclass
+class Statistics:
+    """What calibration has seen so far.
+
+    Attributes:
+        observers: value name -> its statistics.
+        samples: how many samples they come from.
+    """
+
+    observers: dict[str, Observer] = field(default_factory=dict)
+    samples: int = 0
+
+
+def baseline(model: Model, backend: Backend, folder: Path, samples: list[Batch], judge: Judge | None) -> Baseline:
+    """Build and judge the float artifact, in the folder `float` of the workspace."""
+    where = folder / "float"
+    where.mkdir()
+    artifact = backend.build(model.graph, where)
+    predict = load_artifact(backend.NAME, artifact)
+    outputs = run_all(predict, samples)
+    return Baseline(artifact, predict, samples, outputs, judge.measured(predict) if judge else None)
+
+
+def search(
+    model: Model,
+    base: Baseline,
+    backend: Backend,
+    target: Target,
+    data: Data,
+    method: Method,
+    judge: Judge | None,
+    folder: Path,
+    steps: Steps,
+) -> Candidate:
+    """The first candidate that passes the audit and the gates, or the float one.
+
+    Args:
+        model: normalized.
+        base: the float artifact.
+        backend: builds and audits.
+        target: the board.
+        data: calibration samples.
+        method: how ranges are chosen.
+        judge: judges accuracy.
+        folder: of the workspace; artifacts go below it.
+        steps: the record.
+    """
+    contract = backend.contract(target)
+    graph = model.graph.graph
+    lifted: dict[str, str] = {}
+    statistics = Statistics()
+    notes: list[str] = []
+    failed: list[Gate] = []
+    for attempt in range(TRIES):
+        with steps("annotate"):
+            plan = annotate(graph, contract, lifted=lifted)
+        if not plan.quantized:
+            break
+        with steps("calibrate") as calibrate_notes:
+            _observe(statistics, model, plan, data, base.samples, method, steps, calibrate_notes)
+        observers = statistics.observers
+        with steps("quantize", changed=True):
+            plan = assign_ranges(plan, graph, contract, observers, method)
+            quantized = insert(correct_biases(model.graph, plan, contract, observers), plan, contract)
+        with steps("build"):
+            where = folder / f"try{attempt}"
+            where.mkdir()
+            artifact = backend.build(quantized, where)
+        with steps("audit"):
+            audit = backend.audit(artifact, plan, target)
+        if audit.unmatched:
+            lifted |= audit.unmatched
+            notes += [f"{node} was returned to float: {why}" for node, why in audit.unmatched.items()]
+            continue
+        with steps("verify"):
+            found = _verified(plan, artifact, quantized, audit, base, backend, judge, statistics.samples)
+        if found.metric and judge and judge.max_drop is not None:
+            gate = gates.accuracy_gate(found.metric, judge.max_drop)
+            if not gate.passed:
+                failed = [gate]
+                with steps("refine", changed=True):
+                    worst = _worst(model, plan, contract, observers, method, base, attempt, steps)
+                reason = f"lifted to float by the accuracy gate ({gate.name} {gate.value:.3g} > {gate.limit:.3g})"
+                lifted |= dict.fromkeys(worst, reason)
+                notes += [f"{node} was {reason}" for node in worst]
+                continue
+            found = replace(found, gates=[gate, *found.gates])
+        with steps("measure"):
+            found = _measured(found, base, backend, target, notes)
+        if all(gate.passed is not False for gate in found.gates):
+            return found
+        failed = [gate for gate in found.gates if gate.passed is False]
+        break
+    if failed:
+        notes.append("no INT8 artifact passed its gates: this is the float one")
+    else:
+        quantizable = Gate(name="int8", limit=1, value=0, passed=False, note="nothing in the model runs in INT8")
+        failed = [quantizable]
+        notes.append("nothing in the model can run in INT8 on this runtime: this is the float artifact")
+    return _float_candidate(graph, base, backend.contract(target), judge, failed, statistics.samples, notes)
+
+
+def _observe(
+    statistics: Statistics,
+    model: Model,
+    plan: QuantPlan,
+    data: Data,
+    few: list[Batch],
+    method: Method,
+    steps: Steps,
+    notes: list[str],
+) -> None:
+    """Observe the plan's values that have no statistics yet: over all samples first, later over a few."""
+    observers, constants = statistics.observers, model.graph.graph.initializers
+    missing = [name for name in plan.values if name not in observers and name not in constants]
+    if not missing:
+        return
+    if observers:  # a node that was lifted has uncovered values, and an iterable cannot be read a second time
+        observers |= calibrate(model.graph, missing, few, method)[0]
+        return
+    digest = data.sha256()
+    histogram = method != "minmax"
+    name = cache.key("calibrate", model=model.fingerprint, values=sorted(missing), data=digest, histogram=histogram)
+    if digest is not None and data.samples is not None and (arrays := cache.load(name)) is not None:
+        observers |= Observer.unpack(arrays)
+        statistics.samples = data.samples
+        notes.append("statistics were taken from the cache")
+        return
+    found, statistics.samples = calibrate(
+        model.graph,
+        missing,
+        data.batches(),
+        method,
+        progress=lambda done: steps.tell("calibrate", done, data.samples),
+    )
+    observers |= found
+    if digest is not None:
+        cache.store(name, Observer.pack(found))
+
+
+def _verified(
+    plan: QuantPlan,
+    artifact: Path,
+    quantized: ir.Model,
+    audit: Audit,
+    base: Baseline,
+    backend: Backend,
+    judge: Judge | None,
+    samples: int,
+) -> Candidate:
+    predict = load_artifact(backend.NAME, artifact)
+    got = run_all(predict, base.samples)
+    simulated = run_all(_node_by_node(quantized), base.samples)
+    near = fidelity(base.outputs, simulated, got, golden_count(base.samples, got))
+    metric = judge.compare(base.value[0], predict) if judge and base.value else None
+    return Candidate(plan, artifact, audit, near, got, metric, [], [], samples, [])
+
+
+def _node_by_node(model: ir.Model) -> Predict:
+    session = open_session(model, optimize=False)
+    return lambda feeds: list(session.run(None, feeds))
+
+
+def _worst(
+    model: Model,
+    plan: QuantPlan,
+    contract: Contract,
+    observers: Mapping[str, Observer],
+    method: Method,
+    base: Baseline,
+    attempt: int,
+    steps: Steps,
+) -> Collection[str]:
+    """The nodes that cost the most accuracy: one at first, twice as many at each further try."""
+    ranked = rank(
+        model.graph,
+        plan,
+        contract,
+        observers,
+        method,
+        base.samples[:8],
+        base.outputs[:8],
+        progress=lambda done, total: steps.tell("refine", done, total),
+    )
+    return ranked[: 2**attempt]
+
+
+def _measured(found: Candidate, base: Baseline, backend: Backend, target: Target, notes: list[str]) -> Candidate:
+    matches, why = target.matches_host()
+    rows: list[Latency] = []
+    if matches:
+        runs = {
+            "float32": load_artifact(backend.NAME, base.artifact, THREADS),
+            "int8": load_artifact(backend.NAME, found.artifact, THREADS),
+        }
+        rows = measure(runs, base.samples[0].feeds, f"{backend.NAME} {backend.version()}", THREADS)
+    judged = [
+        *found.gates,
+        *gates.latency_gates(rows, target.budgets, "" if matches else f"not measured here: {why}"),
+        *gates.size_gates(base.artifact.stat().st_size, found.artifact.stat().st_size, target.budgets),
+    ]
+    return replace(found, latency=rows, gates=judged, notes=notes)
+
+
+def _float_candidate(
+    graph: ir.Graph,
+    base: Baseline,
+    contract: Contract,
+    judge: Judge | None,
+    failed: list[Gate],
+    samples: int,
+    notes: list[str],
+) -> Candidate:
+    plan = annotate(graph, contract, lifted={node.name or "": "the float artifact was shipped" for node in graph})
+    floats = sum(node.precision == "float" for node in plan.nodes.values())
+    got = run_all(base.predict, base.samples)
+    near = fidelity(base.outputs, base.outputs, got, golden_count(base.samples, got))
+    audit = Audit(True, "the float artifact: nothing to audit", 0, floats, {})
+    metric = None
+    if judge and base.value:
+        value, count = base.value
+        metric = Metric(name=judge.name, float=value, quantized=value, drop=0.0, samples=count)
+    return Candidate(plan, base.artifact, audit, near, got, metric, [], failed, samples, notes)

@@ -1,0 +1,157 @@
+"""The flow: a trained model and a board in, a bundle out.
+
+    load -> check -> normalize -> baseline -> annotate -> calibrate -> quantize -> build -> verify -> measure -> gate
+         -> bundle -> report
+
+`compile` reads from top to bottom; each step is a function in the module that bears its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dsedge import candidate, data, verify
+from dsedge.accuracy import Evaluate, judge_by
+from dsedge.assemble import assemble
+from dsedge.backends.base import Backend, Finding, available, load_backend
+from dsedge.bundle import Bundle, PassInfo, workspace
+from dsedge.errors import CheckError, LoadError, did_you_mean
+from dsedge.frontend import load
+from dsedge.model import Model
+from dsedge.passes.normalize import normalize
+from dsedge.quant.annotate import annotate
+from dsedge.quant.plan import QuantPlan
+from dsedge.steps import Progress, Steps
+from dsedge.target import Target, load_target
+
+def compile(
+    model: Any,
+    *,
+    target: str | Path | Target,
+    calibration: str | Path | Iterable[Any] | None = None,
+    evaluate: Evaluate | None = None,
+    max_drop: float | None = None,
+    recipe: str | Path | None = None,
+    runtime: str = "auto",
+    output: str | Path | None = None,
+    force: bool = False,
+    example_inputs: Any = None,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Compile a trained model for a board.
+
+    Args:
+        model: path of an ONNX file, a `torch.nn.Module` (with `example_inputs`), or a `Model`.
+        target: name of a board or of a family ("raspberry-pi"), or path of a TOML file.
+        calibration: samples from which ranges are taken: an .npz, .npy or folder of images, any iterable of arrays or
+            dicts (a DataLoader included), or the word "random", which is stamped into the bundle.
+        evaluate: labelled data and a metric's name, or a function that is given a predict function.
+        max_drop: the gate: how much worse than float the metric may become, in its own unit (points for top1).
+        recipe: how raw samples become inputs: a name from `calibration/` or a path.
+        runtime: one of the target's runtimes; "auto" takes the first that has a backend.
+        output: folder to write; `build/<model>-<board>` when None.
+        force: replace a bundle that is there.
+        example_inputs: what a module is exported with.
+        progress: called as the steps go on.
+
+    Returns:
+        The bundle as it lies on disk. When a gate failed it holds the float artifact, and `manifest.failed` says why.
+
+    Raises:
+        DsedgeError: whatever went wrong, with a code; nothing is left in `output` then.
+    """
+    steps = Steps(progress)
+    with steps("load"):
+        board = target if isinstance(target, Target) else load_target(target)
+        backend, notes = choose_backend(board, runtime)
+        source = load(model, example_inputs=example_inputs)
+        method = data.load_recipe(recipe).method if recipe else candidate.DEFAULT_METHOD
+        samples = _open_calibration(calibration, source, recipe)
+        judge = judge_by(evaluate, max_drop, source, recipe)
+    with steps("check"):
+        _require_supported(source, backend)
+    out = Path(output) if output is not None else Path("build") / f"{source.name}-{board.name}"
+    with workspace(out, force=force) as folder:
+        with steps("normalize", changed=True) as normalize_notes:
+            graph, records = normalize(source)
+            first = samples.head(verify.FIDELITY_SAMPLES)
+            difference = verify.same_function(source, graph, first[: verify.GOLDEN_SAMPLES])
+            normalize_notes.append(f"outputs differ by at most {difference:.2g} from the original's")
+        for r in records:
+            steps.add(PassInfo(name=r.name, seconds=round(r.seconds, 4), changed=r.changed, notes=list(r.notes)))
+        shown = judge.data.head(verify.FIDELITY_SAMPLES) if judge and judge.data else first
+        with steps("baseline"):
+            baseline = candidate.baseline(graph, backend, folder, shown, judge)
+        chosen = candidate.search(graph, baseline, backend, board, samples, method, judge, folder, steps)
+        assemble(folder, graph, board, backend, samples, method, baseline, chosen, steps, notes)
+    return Bundle(out)
+
+
+def check(model: Model, target: Target, runtime: str = "auto") -> dict[str, list[Finding]]:
+    """Every operator of a model against the runtimes of a target that have a backend.
+
+    Returns:
+        Runtime -> all nodes that it cannot run; an empty list where it can run all.
+    """
+    names = [r.name for r in target.runtimes if r.name in available()] if runtime == "auto" else [runtime]
+    backends = {name: choose_backend(target, name)[0] for name in names} or {"": choose_backend(target, runtime)[0]}
+    return {name: backend.unsupported(model.graph) for name, backend in backends.items()}
+
+
+def preview(model: Model, target: Target, runtime: str = "auto") -> QuantPlan:
+    """What would be INT8 and what would stay float, and why, before any data is seen."""
+    backend, _ = choose_backend(target, runtime)
+    graph, _ = normalize(model)
+    return annotate(graph.graph.graph, backend.contract(target))
+
+
+def choose_backend(target: Target, runtime: str) -> tuple[Backend, list[str]]:
+    """The backend for a target, and what there is to say about the choice.
+
+    Raises:
+        LoadError: DS143 when the target does not have the runtime, DS144 when none of its runtimes has a backend.
+    """
+    listed = [r.name for r in target.runtimes]
+    present = available()
+    if runtime != "auto":
+        if runtime not in listed:
+            raise LoadError(
+                "DS143", f"{target.name} does not run {runtime!r}", hint=did_you_mean(runtime, [*listed, "auto"])
+            )
+        return load_backend(runtime), []
+    usable = [name for name in listed if name in present]
+    if not usable:
+        raise LoadError(
+            "DS144",
+            f"{target.name} runs on {', '.join(listed)}, for which there is no backend yet",
+            hint=f"backends here: {', '.join(sorted(present))}; `dsedge targets` shows what each board runs",
+        )
+    missing = listed[: listed.index(usable[0])]
+    notes = [f"{target.name} prefers {name}, which has no backend yet: {usable[0]} is used" for name in missing]
+    return load_backend(usable[0]), notes
+
+
+def _open_calibration(source: Any, model: Model, recipe: str | Path | None) -> data.Data:
+    if source is None:
+        raise LoadError(
+            "DS126",
+            "quantizing needs calibration data",
+            because="ranges come from real samples",
+            hint="give --calib DATA; `--calib random` takes noise, and says so in the bundle",
+        )
+    return data.open_data(source, model, recipe=recipe)
+
+
+def _require_supported(model: Model, backend: Backend) -> None:
+    findings = backend.unsupported(model.graph)
+    if findings:
+        raise CheckError(
+            "DS201",
+            f"{backend.NAME} cannot run {len(findings)} node(s): "
+            + "; ".join(f"{f.op} {f.node!r}: {f.reason}" if f.op else f.reason for f in findings[:20]),
+            where=model.source,
+            hint="replace these operators before the export, or choose another --runtime",
+        )
+

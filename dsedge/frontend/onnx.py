@@ -1,0 +1,208 @@
+"""ONNX files, which may come from anywhere: nothing in them is trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from dsedge.errors import LoadError
+from dsedge.model import Model, static_shape
+
+if TYPE_CHECKING:
+    import onnx
+
+_MIN_OPSET = 7
+_HINT_BROKEN = "export the model again; the file may be cut off"
+# Operators whose constant inputs are weights: an Inf there cannot be meant. Elsewhere it can (an attention mask).
+_WEIGHTED = frozenset("Conv ConvTranspose Gemm MatMul LSTM GRU RNN BatchNormalization".split())
+
+
+def load_onnx(path: Path) -> Model:
+    """Load an ONNX file.
+
+    Args:
+        path: the file; external data must lie beside it or below.
+
+    Raises:
+        LoadError: DS101 unreadable, DS102 not a valid model, DS104 external data, DS105 weights that are not finite,
+            DS106 inputs or outputs, DS108 opset.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        if path.is_dir():
+            raise LoadError("DS101", "this is a folder", where=str(path), hint="give the .onnx file in it")
+        content = path.read_bytes()
+    except OSError as error:
+        raise LoadError("DS101", "the file cannot be read", where=str(path), because=error.strerror) from error
+    try:
+        proto = onnx.ModelProto.FromString(content)
+    except DecodeError as error:
+        raise LoadError(
+            "DS102", "not an ONNX model, or a truncated one", where=str(path), because=str(error), hint=_HINT_BROKEN
+        ) from error
+    digest = hashlib.sha256(content)
+    del content
+    external = list(_external_files(proto, path))
+    for file in external:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return from_proto(proto, path.stem, str(path), digest.hexdigest(), folder=path.parent)
+
+
+def from_proto(proto: onnx.ModelProto, name: str, source: str, fingerprint: str, *, folder: Path | None) -> Model:
+    """A model out of a ModelProto whose external data, if any, was found sound.
+
+    Raises:
+        LoadError: as `load_onnx`.
+    """
+    import onnx
+
+    if not proto.HasField("graph") or not proto.graph.node:
+        raise LoadError("DS102", "the model holds no graph", where=source, hint=_HINT_BROKEN)
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if not opset and not proto.opset_import:
+        raise LoadError("DS102", "the model declares no opset", where=source, hint=_HINT_BROKEN)
+    newest = onnx.defs.onnx_opset_version()
+    if opset and not _MIN_OPSET <= opset <= newest:
+        raise LoadError(
+            "DS108", f"opset {opset} is not supported", where=source, hint=f"export with opset {_MIN_OPSET} to {newest}"
+        )
+    _check_names(proto, source)
+    try:
+        graph = ir.from_proto(proto)
+        if folder is not None:
+            ir.external_data.set_base_dir(graph.graph, str(folder))
+        for graph_like in graph.graphs():
+            _check_weights(graph_like, source)
+    except LoadError:
+        raise
+    except Exception as error:  # a parser of hostile input may fail in any way
+        raise LoadError(
+            "DS102", "the graph cannot be read", where=source, because=f"{type(error).__name__}: {error}"
+        ) from error
+    model = Model(graph=graph, name=name, fingerprint=fingerprint, source=source, source_opset=opset)
+    for spec in model.inputs:
+        if spec.shape is not None and 0 in spec.shape:
+            raise LoadError(
+                "DS106", f"input {spec.name!r} has an axis of length 0", where=source, because=f"its shape is {spec}"
+            )
+    return model
+
+
+def _check_names(proto: onnx.ModelProto, source: str) -> None:
+    names = [v.name for v in proto.graph.output]
+    doubled = sorted({n for n in names if names.count(n) > 1})
+    if doubled:
+        raise LoadError("DS106", f"output {doubled[0]!r} is declared twice", where=source, hint="name every output once")
+    if not names:
+        raise LoadError("DS106", "the model has no outputs", where=source)
+    written: set[str] = set()
+    for node in proto.graph.node:
+        for name in filter(None, node.output):
+            if name in written:
+                raise LoadError("DS102", f"two nodes write {name!r}", where=source, because="ONNX requires SSA form")
+            written.add(name)
+    known = written | {v.name for v in proto.graph.input} | {v.name for v in proto.graph.initializer}
+    known |= {v.values.name for v in proto.graph.sparse_initializer}
+    for name in names:
+        if name not in known:
+            raise LoadError("DS106", f"nothing computes the output {name!r}", where=source, hint=_HINT_BROKEN)
+
+
+def _external_files(proto: onnx.ModelProto, path: Path) -> Iterator[Path]:
+    """The external files, after each reference was checked against the folder and the file's size."""
+    folder = path.parent.resolve()
+    seen: set[Path] = set()
+    for tensor in _tensors(proto):
+        if not tensor.external_data:
+            continue
+        entries = {e.key: e.value for e in tensor.external_data}
+        location = entries.get("location", "")
+        file = folder / location
+        if not location or Path(location).is_absolute() or not file.resolve().is_relative_to(folder):
+            raise LoadError(
+                "DS104",
+                f"external data of {tensor.name!r} lies outside of the model's folder",
+                where=str(path),
+                because=f"its location is {location!r}",
+                hint="put the data file beside the model",
+            )
+        if not file.is_file():
+            raise LoadError(
+                "DS104", f"external data file {location!r} is missing", where=str(path), hint="copy it with the model"
+            )
+        offset, length = _number(entries, "offset", path), _number(entries, "length", path)
+        if offset + length > file.stat().st_size:
+            raise LoadError(
+                "DS104",
+                f"external data file {location!r} is too short for {tensor.name!r}",
+                where=str(path),
+                because=f"it has {file.stat().st_size} bytes, {offset + length} are needed",
+                hint=_HINT_BROKEN,
+            )
+        if file not in seen:
+            seen.add(file)
+            yield file
+
+
+def _number(entries: dict[str, str], key: str, path: Path) -> int:
+    text = entries.get(key, "0")
+    if not text.isascii() or not text.isdigit():
+        raise LoadError("DS104", f"external data has the {key} {text!r}", where=str(path))
+    return int(text)
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    def of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+        yield from graph.initializer
+        yield from of_nodes(graph.node)
+
+    def of_nodes(nodes: object) -> Iterator[onnx.TensorProto]:
+        for node in nodes:  # type: ignore[attr-defined]
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+                for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                    yield from of_graph(body)
+
+    yield from of_graph(proto.graph)
+    for function in proto.functions:
+        yield from of_nodes(function.node)
+
+
+def _check_weights(graph: ir.Graph, source: str) -> None:
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        if tensor is None or tensor.dtype == ir.DataType.STRING:
+            continue
+        shape = static_shape(value) or tuple(int(d) for d in tensor.shape.numpy())
+        declared = math.prod(shape)
+        array = tensor.numpy()
+        if array.size != declared:
+            raise LoadError(
+                "DS102", f"weight {value.name!r} holds {array.size} of {declared} numbers", where=source, hint=_HINT_BROKEN
+            )
+        if not tensor.dtype.is_floating_point() or not array.size:
+            continue
+        # The sum is finite exactly when every element is, short of overflow, which float64 rules out.
+        total = array.sum(dtype=np.float64) if array.dtype.kind == "f" else array.astype(np.float64).sum()
+        if math.isfinite(total):
+            continue
+        is_weight = any(node.op_type in _WEIGHTED for node, _ in value.uses())
+        if np.isnan(array.astype(np.float64)).any() or is_weight:
+            raise LoadError(
+                "DS105",
+                f"weight {value.name!r} holds NaN or Inf",
+                where=source,
+                because="training diverged, or the file is damaged",
+                hint="export a checkpoint whose weights are finite",
+            )

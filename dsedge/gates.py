@@ -1,0 +1,47 @@
+"""Gates: limits that an artifact must keep. A number that was not measured is never a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsedge.bundle import Gate, Latency, Metric
+from dsedge.target import Budgets
+
+LATENCY_TOLERANCE = 1.03
+"""How much slower than float still counts as equal: the noise of two medians taken in turns."""
+
+
+def accuracy_gate(metric: Metric, max_drop: float) -> Gate:
+    """The drop of a metric; a NaN fails."""
+    return Gate(
+        name=f"{metric.name}_drop", limit=max_drop, value=metric.drop, passed=bool(metric.drop <= max_drop + 1e-9)
+    )
+
+
+def latency_gates(rows: Sequence[Latency], budgets: Budgets, note: str) -> list[Gate]:
+    """Not slower than float, and inside of the board's budget.
+
+    Args:
+        rows: the float artifact first, then the quantized one; empty when nothing was measured.
+        budgets: of the board.
+        note: why nothing was measured.
+    """
+    ratio = rows[1].median_ms / rows[0].median_ms if len(rows) == 2 else None
+    gates = [_at_most("latency_vs_float", LATENCY_TOLERANCE, ratio, note)]
+    if budgets.latency_ms is not None:
+        gates.append(_at_most("latency_ms", budgets.latency_ms, None, "only a run on the board can tell"))
+    return gates
+
+
+def size_gates(float_bytes: int, artifact_bytes: int, budgets: Budgets) -> list[Gate]:
+    """Not larger than float, inside of the board's budget on disk, and memory, which only the board can tell."""
+    gates = [_at_most("size", float_bytes, artifact_bytes, "bytes of the artifact against the float one")]
+    if budgets.size_mb is not None:
+        gates.append(_at_most("size_mb", budgets.size_mb, artifact_bytes / 2**20, ""))
+    if budgets.memory_mb is not None:
+        gates.append(_at_most("memory_mb", budgets.memory_mb, None, "only a run on the board can tell"))
+    return gates
+
+
+def _at_most(name: str, limit: float, value: float | None, note: str) -> Gate:
+    return Gate(name=name, limit=limit, value=value, passed=None if value is None else value <= limit, note=note)

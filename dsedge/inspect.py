@@ -1,0 +1,223 @@
+"""What a model is made of: operators, parameters, multiply-accumulates, versions, and what goes in and out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+from dsedge.model import Model, TensorSpec, dims, dtype_name
+from dsedge.passes import run
+from dsedge.passes.infer_shapes import InferShapes
+from dsedge.passes.inline_functions import InlineFunctions
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Constants of one element type: how many elements, and their size in bytes."""
+
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Facts about a model, read from its graph and never by running it.
+
+    Attributes:
+        name, source, fingerprint: of the model.
+        producer: what wrote the file, as the file says.
+        opsets: operator domain -> version; the default domain is "ai.onnx".
+        inputs, outputs: with shapes and layouts.
+        nodes: number of nodes, bodies of control flow included, model-local functions inlined.
+        operators: operator -> number of nodes, the most frequent first; other domains are written out.
+        parameters: element type -> initializers and Constant nodes of that type.
+        macs: multiply-accumulates of one run; a lower bound where `notes` says so.
+        macs_by_operator: where they are, the most first.
+        notes: what the number of multiply-accumulates assumes or leaves out.
+    """
+
+    name: str
+    source: str
+    fingerprint: str
+    producer: str
+    opsets: dict[str, int]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    nodes: int
+    operators: dict[str, int]
+    parameters: dict[str, Parameters]
+    macs: int
+    macs_by_operator: dict[str, int]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The inspection as plain data."""
+        plain = dict(vars(self))
+        for key in ("inputs", "outputs"):
+            plain[key] = [dict(vars(spec)) for spec in plain[key]]
+        plain["parameters"] = {dtype: dict(vars(found)) for dtype, found in self.parameters.items()}
+        return plain
+
+
+def inspect_model(model: Model) -> Inspection:
+    """Reads the facts of a model; the model is not changed.
+
+    Raises:
+        PassError: DS301 when model-local functions cannot be inlined.
+    """
+    graph = _copy(model.graph)
+    run([InlineFunctions, InferShapes], graph)
+    nodes = list(ir.traversal.RecursiveGraphIterator(graph.graph))
+    macs, notes = _count_macs(nodes)
+    graphs = list(graph.graphs())
+    if len(graphs) > 1:
+        notes.append("bodies of If, Loop and Scan are counted once, however often they run")
+    written_by = f"{model.graph.producer_name or ''} {model.graph.producer_version or ''}".strip()
+    return Inspection(
+        name=model.name,
+        source=model.source,
+        fingerprint=model.fingerprint,
+        producer=written_by or "unknown",
+        opsets={domain or "ai.onnx": version for domain, version in model.graph.opset_imports.items()},
+        inputs=model.inputs,
+        outputs=model.outputs,
+        nodes=len(nodes),
+        operators=dict(Counter(map(_operator, nodes)).most_common()),
+        parameters=_parameters([value for g in graphs for value in _constants(g)]),
+        macs=macs.total(),
+        macs_by_operator=dict(macs.most_common()),
+        notes=tuple(notes),
+    )
+
+
+def _copy(graph: ir.Model) -> ir.Model:
+    try:
+        return graph.clone()
+    except RuntimeError:
+        # clone() needs sorted nodes; the file format does not.
+        return ir.from_proto(ir.to_proto(graph))
+
+
+def _operator(node: ir.Node) -> str:
+    return f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+
+
+def _constants(graph: ir.Graph) -> Iterator[tuple[str, ir.TensorProtocol]]:
+    for value in graph.initializers.values():
+        if value.const_value is not None:
+            yield dtype_name(value), value.const_value
+    for node in graph:
+        tensor = node.attributes.get("value")
+        if node.op_type == "Constant" and tensor is not None and tensor.type == ir.AttributeType.TENSOR:
+            yield dtype_name(node.outputs[0]), tensor.as_tensor()
+
+
+def _parameters(constants: list[tuple[str, ir.TensorProtocol]]) -> dict[str, Parameters]:
+    found: dict[str, Parameters] = {}
+    for dtype, tensor in constants:
+        before = found.get(dtype, Parameters(0, 0))
+        found[dtype] = Parameters(before.count + tensor.size, before.bytes + tensor.nbytes)
+    return dict(sorted(found.items(), key=lambda item: -item[1].bytes))
+
+
+class _Unknown(Exception):
+    """A shape that the count needs is not known."""
+
+
+def _count_macs(nodes: list[ir.Node]) -> tuple[Counter[str], list[str]]:
+    macs: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    symbols: set[str] = set()
+    for node in nodes:
+        formula = _FORMULAS.get(node.op_type) if node.domain in _DOMAINS else None
+        if formula is None:
+            if node.op_type in _NO_FORMULA:
+                unknown[node.op_type] += 1
+            continue
+        try:
+            macs[_operator(node)] += formula(node, symbols)
+        except _Unknown:
+            unknown[node.op_type] += 1
+    notes = []
+    if symbols:
+        notes.append(f"axes without a length count as 1: {', '.join(sorted(symbols))}")
+    if unknown:
+        listed = ", ".join(f"{count} {op}" for op, count in sorted(unknown.items()))
+        notes.append(f"not counted, for want of a shape or a formula: {listed}")
+    return macs, notes
+
+
+def _lengths(value: ir.Value | None, symbols: set[str]) -> list[int]:
+    """The shape with 1 for every axis without a length; the names of those axes are added to `symbols`."""
+    shape = dims(value) if value is not None else None
+    if shape is None:
+        raise _Unknown
+    symbols.update(dim or "unnamed" for dim in shape if not isinstance(dim, int))
+    return [dim if isinstance(dim, int) else 1 for dim in shape]
+
+
+_Formula = Callable[[ir.Node, set[str]], int]
+
+
+def _input(node: ir.Node, index: int) -> ir.Value | None:
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def _convolution(weight: int) -> _Formula:
+    """Each output element takes one weight [C/group, kernel...]; W is [M, C/group, kernel...]."""
+    return lambda node, symbols: (
+        math.prod(_lengths(node.outputs[0], symbols)) * math.prod(_lengths(_input(node, weight), symbols)[1:])
+    )
+
+
+def _transposed(node: ir.Node, symbols: set[str]) -> int:
+    """Each input element meets one weight [M/group, kernel...]; W is [C, M/group, kernel...]."""
+    return math.prod(_lengths(_input(node, 0), symbols)) * math.prod(_lengths(_input(node, 1), symbols)[1:])
+
+
+def _product(right: int) -> _Formula:
+    """Each output element takes K, the length of the axis that is summed over."""
+
+    def macs(node: ir.Node, symbols: set[str]) -> int:
+        lengths = _lengths(_input(node, right), symbols)
+        if not lengths:
+            raise _Unknown
+        k = lengths[-1] if node.attributes.get_int("transB", 0) else lengths[max(len(lengths) - 2, 0)]
+        return math.prod(_lengths(node.outputs[0], symbols)) * k
+
+    return macs
+
+
+def _recurrent(node: ir.Node, symbols: set[str]) -> int:
+    """Each step of each sequence takes all of W and R, the biases and the elementwise gates left out."""
+    steps = math.prod(_lengths(_input(node, 0), symbols)[:2])
+    return steps * sum(math.prod(_lengths(_input(node, i), symbols)) for i in (1, 2))
+
+
+_DOMAINS = ("", "ai.onnx", "com.microsoft")
+_FORMULAS: dict[str, _Formula] = {
+    "Conv": _convolution(1),
+    "FusedConv": _convolution(1),
+    "ConvInteger": _convolution(1),
+    "QLinearConv": _convolution(3),
+    "ConvTranspose": _transposed,
+    "Gemm": _product(1),
+    "FusedGemm": _product(1),
+    "QGemm": _product(3),
+    "MatMul": _product(1),
+    "MatMulInteger": _product(1),
+    "MatMulIntegerToFloat": _product(1),
+    "DynamicQuantizeMatMul": _product(1),
+    "FusedMatMul": _product(1),
+    "QLinearMatMul": _product(3),
+    "LSTM": _recurrent,
+    "GRU": _recurrent,
+    "RNN": _recurrent,
+    "DynamicQuantizeLSTM": _recurrent,
+}
+_NO_FORMULA = {"Attention", "MultiHeadAttention", "GroupQueryAttention", "DeformConv", "Einsum", "MatMulNBits"}

@@ -1,0 +1,79 @@
+"""What nothing reads, and names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from dsedge.passes.base import Pass
+from dsedge.passes.edit import fresh
+
+
+class CleanUp(Pass):
+    """Removes what nothing reads, and gives every node and value a name of its own.
+
+    What:
+        Nodes, initializers, optional outputs and operator sets that are not used go. Duplicate names get a number;
+        a node without a name takes the name of its first output. Names are unique over all subgraphs.
+    Why:
+        Plans, reports and errors find nodes and values by name, and ONNX Runtime refuses duplicate names of nodes.
+    When not:
+        Inputs of the graph stay, used or not, and so do the names of its inputs and outputs.
+        Equal initializers are not merged: quantization and training give each its own scale.
+    Cost:
+        Linear in nodes and values; weights are not read.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Removes, then names."""
+        modified = common.RemoveUnusedNodesPass()(model).modified
+        modified |= _remove_initializers(model)
+        modified |= common.RemoveUnusedOpsetsPass()(model).modified
+        return ir.passes.PassResult(model, _name_values(model) | _name_nodes(model) | modified)
+
+
+def _remove_initializers(model: ir.Model) -> bool:
+    modified = False
+    for graph in model.graphs():
+        for name, value in list(graph.initializers.items()):
+            if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
+                del graph.initializers[name]
+                modified = True
+    return modified
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    """Every value, those first that keep their name where two have the same."""
+    yield from model.graph.inputs
+    yield from model.graph.outputs
+    for graph in model.graphs():
+        yield from (*graph.inputs, *graph.initializers.values(), *graph.outputs)
+        for node in graph:
+            # An optional output that nobody asked for has no name, and must not get one.
+            yield from (v for v in node.outputs if v.name or v.uses())
+
+
+def _name_values(model: ir.Model) -> bool:
+    taken: set[str] = set()
+    seen: set[ir.Value] = set()
+    modified = False
+    for value in list(_values(model)):
+        if value not in seen:
+            seen.add(value)
+            name = fresh(value.name or "value", taken)
+            modified |= name != value.name
+            value.name = name
+    return modified
+
+
+def _name_nodes(model: ir.Model) -> bool:
+    taken: set[str] = set()
+    modified = False
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        output = next((output.name for output in node.outputs if output.name), None)
+        name = fresh(node.name or output or node.op_type, taken)
+        modified |= name != node.name
+        node.name = name
+    return modified

@@ -1,0 +1,69 @@
+"""Shapes and element types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from dsedge.passes.base import Pass
+
+# onnx names an axis that it knows nothing about unk__0, unk__1, ...; that is no knowledge worth keeping.
+_UNKNOWN = "unk__"
+
+
+class InferShapes(Pass):
+    """Finds the shape and element type of every value.
+
+    What:
+        `onnx.shape_inference` with data propagation, without the weights. It starts from the inputs. What the file
+        declares counts where the inference finds no shape at all; of axes that it leaves open the declared names
+        count, and for outputs the declared lengths too.
+    Why:
+        Later passes and contracts decide by rank, shape and type. Files whose inputs were edited (a batch made
+        dynamic, say) often carry stale shapes of intermediate values, and runtimes ignore those too.
+    When not:
+        Operators without a shape function keep what the file declares. If the inference fails, every value does.
+    Cost:
+        One serialization of the graph with initializers over 1 KB left out.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Infers shapes; values whose shape nothing fixes are left without one."""
+        before = _snapshot(model)
+        declared = {value: value.shape for value in _values(model) if value.producer() is not None}
+        for value in declared:
+            value.shape = None
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+        for value in _values(model):
+            value.shape = _settled(value, declared.get(value))
+        return ir.passes.PassResult(model, _snapshot(model) != before)
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in model.graphs():
+        yield from graph.inputs
+        for node in graph:
+            yield from node.outputs
+
+
+def _snapshot(model: ir.Model) -> list[tuple[ir.TypeProtocol | None, ir.Shape | None]]:
+    return [(value.type, value.shape) for value in _values(model)]
+
+
+def _settled(value: ir.Value, declared: ir.Shape | None) -> ir.Shape | None:
+    inferred = value.shape if value.shape is not None else declared
+    if inferred is None:
+        return None
+    if declared is None or len(declared) != len(inferred):
+        declared = ir.Shape([None] * len(inferred))
+    filled = []
+    for dim, other in zip(inferred, declared, strict=True):
+        usable = not _unknown(other) and (isinstance(other, ir.SymbolicDim) or value.is_graph_output())
+        filled.append(dim if not _unknown(dim) else other if usable else None)
+    return ir.Shape(filled)
+
+
+def _unknown(dim: int | ir.SymbolicDim) -> bool:
+    return isinstance(dim, ir.SymbolicDim) and (dim.value is None or dim.value.startswith(_UNKNOWN))

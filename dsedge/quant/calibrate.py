@@ -1,0 +1,134 @@
+"""Calibrate: run the float model over samples, keep fixed-size statistics, and give every value of a plan its range.
+
+The samples stream through one session, a sample at a time; what is kept of each is its statistics. Memory is that of
+one inference plus the observers, whatever the number of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from dsedge.data import Batch
+from dsedge.errors import LoadError
+from dsedge.quant.contract import Contract
+from dsedge.quant.observers import Method, Observer
+from dsedge.quant.plan import QParams, QuantPlan
+from dsedge.quant.qparams import activation_qparams
+
+
+def calibrate(
+    model: ir.Model,
+    values: Collection[str],
+    batches: Iterable[Batch],
+    method: Method,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[dict[str, Observer], int]:
+    """Observe values of a float model over samples.
+
+    Args:
+        model: the normalized float model.
+        values: names of the activations to observe.
+        batches: samples, streamed once.
+        method: "minmax" keeps no histogram.
+        progress: called with the number of samples done.
+
+    Returns:
+        Value name -> its observer, and the number of samples.
+
+    Raises:
+        LoadError: DS123 when there are no samples, DS128 when an activation is not finite.
+    """
+    from dsedge.session import open_session
+
+    observers = {name: Observer(histogram=method != "minmax") for name in values}
+    inputs = {v.name: v for v in model.graph.inputs}
+    computed = [name for name in values if name not in inputs]
+    session = open_session(_exposing(model, computed))
+    samples = 0
+    for batch in batches:
+        results = session.run(computed, batch.feeds) if computed else []
+        for name, array in zip(computed, results, strict=True):
+            _observe(observers[name], name, array, samples)
+        del results
+        for name in observers.keys() & inputs.keys():
+            _observe(observers[name], name, batch.feeds[name], samples)
+        samples += batch.count
+        if progress:
+            progress(samples)
+    if samples == 0:
+        raise LoadError("DS123", "the calibration data holds no samples", hint="give at least one; 32 to 128 are usual")
+    return observers, samples
+
+
+def _observe(observer: Observer, name: str, array: np.ndarray, sample: int) -> None:
+    observer.update(array)
+    if not np.isfinite([observer.low, observer.high]).all():
+        raise LoadError(
+            "DS128",
+            f"the value {name!r} is not finite for calibration sample {sample}",
+            because="the float model overflows or divides by zero on this sample",
+            hint="look at the sample, or leave it out",
+        )
+
+
+def _exposing(model: ir.Model, values: Collection[str]) -> ir.Model:
+    """A copy of the model with the values among its outputs."""
+    model = model.clone()
+    have = {v.name for v in model.graph.outputs}
+    wanted = set(values) - have
+    for node in model.graph:
+        model.graph.outputs.extend(out for out in node.outputs if out.name in wanted)
+    return model
+
+
+def assign_ranges(
+    plan: QuantPlan,
+    graph: ir.Graph,
+    contract: Contract,
+    observers: Mapping[str, Observer],
+    method: Method,
+) -> QuantPlan:
+    """Give every value of a plan its range, scale and zero point.
+
+    Args:
+        plan: from `annotate`.
+        graph: the graph that it was made for; constants among the values are read from it.
+        contract: gives the number format.
+        observers: statistics by value name.
+        method: how a range is chosen from them.
+
+    Returns:
+        The plan with ranges; values of one tie group share the range of their merged statistics.
+    """
+    low, high = contract.activation.limits
+    params: dict[str, tuple[tuple[float, float], QParams]] = {}
+    for group, names in plan.groups().items():
+        merged = Observer(histogram=method != "minmax")
+        fixed = None
+        for name in names:
+            constant = graph.initializers.get(name)
+            if constant is not None and constant.const_value is not None:
+                exact = Observer(histogram=method != "minmax")
+                exact.update(constant.const_value.numpy())
+                merged.merge(exact)
+            else:
+                merged.merge(observers[name])
+            fixed = fixed or plan.values[name].fixed
+        if fixed is not None:
+            scale, zero_point = fixed
+            qparams = QParams(
+                np.array(scale, np.float32), np.array(zero_point, contract.activation.dtype), contract.activation.dtype
+            )
+            params[group] = ((low - zero_point) * scale, (high - zero_point) * scale), qparams
+        else:
+            chosen = merged.range(method, high - low + 1)
+            params[group] = chosen, activation_qparams(*chosen, contract.activation)
+    values = {
+        name: replace(v, range=params[v.group][0], qparams=params[v.group][1]) for name, v in plan.values.items()
+    }
+    return plan.with_values(values)

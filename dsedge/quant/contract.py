@@ -1,0 +1,171 @@
+"""A contract: what one runtime variant accepts in INT8 and what it runs fast, as data.
+
+A backend states its contract as a table, one line an operator:
+
+    OPERATORS = (
+        weighted("Conv", weight=1, axis=0, bias=2),
+        follows("Add Mul Sigmoid"),
+        shares("MaxPool Reshape Transpose"),
+        stays_float("Softmax", "its INT8 kernel is slower than the float one"),
+    )
+
+`annotate` reads the table and a graph, and makes the plan. Nothing outside of a backend's folder knows a runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import onnx_ir as ir
+
+Kind = Literal["compute", "follow", "share", "dynamic", "float"]
+"""How an operator takes part.
+
+- compute: worth INT8 on its own account (convolutions, matrix products).
+- follow: INT8 where it lies between INT8 operators; input and output have scales of their own.
+- share: as follow, and its inputs and outputs share one scale, because it only moves or selects values.
+- dynamic: INT8 weights; activations are quantized by the runtime as they come.
+- float: never.
+"""
+
+Condition = Callable[[ir.Node], str | None]
+"""Looks at a node and returns the reason why it cannot be INT8, or None when it can."""
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """How numbers of one role are held.
+
+    Attributes:
+        dtype: "uint8" or "int8".
+        symmetric: whether the zero point is the middle of the range (0 for int8, 128 for uint8).
+        bits: bits in use; 7 leaves headroom where a CPU's 16-bit accumulation saturates.
+    """
+
+    dtype: Literal["uint8", "int8"]
+    symmetric: bool
+    bits: int = 8
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and the greatest integer. Symmetric int8 leaves out -128, so that negation is exact."""
+        if self.dtype == "uint8":
+            return 0, 2**self.bits - 1
+        half = 2 ** (self.bits - 1)
+        return (-(half - 1) if self.symmetric else -half), half - 1
+
+
+@dataclass(frozen=True)
+class OpRule:
+    """What a contract says of one operator.
+
+    Attributes:
+        op: operator type.
+        kind: see `Kind`.
+        inputs: indices of the activation inputs that are quantized; None for all that are not constant.
+        weights: indices of the constant inputs that become INT8.
+        axis: per-channel axis of the weights; a function of the node where an attribute decides; None for per-tensor.
+        bias: index of the bias, or None.
+        output: whether the runtime needs the output quantized too.
+        fixed_output: scale and zero point that the runtime imposes on the output, or None.
+        when: conditions beyond the operator's type; the first reason given keeps the node in float.
+        because: why the operator is as it is; printed by `dsedge explain`.
+        domain: operator domain, "" for ONNX's own.
+    """
+
+    op: str
+    kind: Kind
+    inputs: tuple[int, ...] | None = None
+    weights: tuple[int, ...] = ()
+    axis: int | Callable[[ir.Node], int] | None = None
+    bias: int | None = None
+    output: bool = True
+    fixed_output: tuple[float, int] | None = None
+    when: tuple[Condition, ...] = ()
+    because: str = ""
+    domain: str = ""
+
+    def channel_axis(self, node: ir.Node) -> int | None:
+        """The per-channel axis of this node's weights."""
+        return self.axis(node) if callable(self.axis) else self.axis
+
+
+def weighted(
+    op: str,
+    *,
+    weight: int = 1,
+    axis: int | Callable[[ir.Node], int] | None,
+    bias: int | None = None,
+    output: bool = True,
+    when: tuple[Condition, ...] = (),
+    because: str = "",
+) -> tuple[OpRule, ...]:
+    """An operator with one activation input and a constant weight."""
+    return (OpRule(op, "compute", (0,), (weight,), axis, bias, output, when=when, because=because),)
+
+
+def follows(ops: str, *, when: tuple[Condition, ...] = (), because: str = "") -> tuple[OpRule, ...]:
+    """Operators that are INT8 between INT8 operators, with scales of their own."""
+    return tuple(OpRule(op, "follow", when=when, because=because) for op in ops.split())
+
+
+def shares(
+    ops: str, *, inputs: tuple[int, ...] | None = (0,), when: tuple[Condition, ...] = (), because: str = ""
+) -> tuple[OpRule, ...]:
+    """Operators that move or select values: their inputs and outputs share one scale."""
+    return tuple(OpRule(op, "share", inputs, when=when, because=because) for op in ops.split())
+
+
+def dynamic(op: str, *, weights: tuple[int, ...], axis: int | None, because: str) -> tuple[OpRule, ...]:
+    """An operator whose weights become INT8 and whose activations the runtime quantizes as they come."""
+    return (OpRule(op, "dynamic", (), weights, axis, output=False, because=because),)
+
+
+def stays_float(ops: str, because: str) -> tuple[OpRule, ...]:
+    """Operators that stay float, with the reason."""
+    return tuple(OpRule(op, "float", because=because) for op in ops.split())
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What one variant of a runtime accepts, and what it runs fast.
+
+    Attributes:
+        runtime: name of the backend ("onnxruntime").
+        variant: name of the variant ("x86-vnni").
+        activation: format of activations.
+        weight: format of weights.
+        bias: "int32" (on the grid scale_x * scale_w) or "float".
+        operators: the table; an operator that is not in it stays float.
+        fusions: for each operator, the activations that the runtime fuses into it: no Q/DQ comes between.
+        opset: least and greatest opset of the default domain that the runtime reads.
+        otherwise: the reason given for operators that are not in the table.
+        notes: facts about the variant, for `dsedge targets` and reports.
+    """
+
+    runtime: str
+    variant: str
+    activation: NumberFormat
+    weight: NumberFormat
+    bias: Literal["int32", "float"]
+    operators: tuple[OpRule, ...]
+    fusions: Mapping[str, tuple[str, ...]]
+    opset: tuple[int, int]
+    otherwise: str
+    notes: tuple[str, ...] = ()
+    _by_op: dict[tuple[str, str], OpRule] = field(init=False, repr=False, compare=False, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_op", {(r.domain, r.op): r for r in self.operators})
+
+    def rule(self, node: ir.Node) -> OpRule:
+        """The rule for a node; a float rule with the contract's general reason when there is none."""
+        found = self._by_op.get((node.domain, node.op_type))
+        return found or OpRule(node.op_type, "float", because=self.otherwise, domain=node.domain)
+
+    @property
+    def id(self) -> str:
+        """Runtime and variant in one word, "onnxruntime/x86-vnni"."""
+        return f"{self.runtime}/{self.variant}"

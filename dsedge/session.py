@@ -1,0 +1,56 @@
+"""ONNX Runtime on this machine's CPU: the reference executor of the float graph and of the Q/DQ graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from dsedge.errors import VerifyError
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+
+def open_session(
+    model: ir.Model | bytes | Path,
+    *,
+    optimize: bool = True,
+    threads: int | None = None,
+    save_optimized: Path | None = None,
+) -> ort.InferenceSession:
+    """Open a session on the CPU.
+
+    Args:
+        model: the graph, its serialized bytes, or a file.
+        optimize: with graph optimizations; without them every node runs as it is written.
+        threads: intra-op threads; None for all cores.
+        save_optimized: where to write the graph that the runtime really executes.
+
+    Raises:
+        VerifyError: DS502 when the runtime refuses the model.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    if save_optimized is not None:
+        options.optimized_model_filepath = str(save_optimized)
+    if isinstance(model, ir.Model):
+        source: bytes | str = ir.to_proto(model).SerializeToString()
+    else:
+        source = str(model) if isinstance(model, Path) else model
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exception types are not public
+        raise VerifyError("DS502", "ONNX Runtime refuses the model", because=_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300]
