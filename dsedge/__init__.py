@@ -1,7 +1,7 @@
 """dsedge: a trained model and a device in, a verified INT8 bundle out.
 
-    import dsedge
-    bundle = dsedge.compile("model.onnx", target="raspberry-pi-5", calibration="calibration.npz")
+import dsedge
+bundle = dsedge.compile("model.onnx", target="raspberry-pi-5", calibration="calibration.npz")
 """
 
 from __future__ import annotations

@@ -67,7 +67,9 @@ def judge_by(
     """
     if evaluate is None:
         if max_drop is not None:
-            raise LoadError("DS145", "max_drop needs evaluation data", hint="give --eval DATA, or evaluate=(data, metric)")
+            raise LoadError(
+                "DS145", "max_drop needs evaluation data", hint="give --eval DATA, or evaluate=(data, metric)"
+            )
         return None
     if max_drop is not None and not 0 <= max_drop < float("inf"):
         raise LoadError("DS145", f"max_drop is {max_drop}, not a number from 0 upwards")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -93,13 +92,16 @@ class Precision(_Record):
     audit: str = Field(description="what the audit found, or why there was none")
 
 
+_Number = float  # the class below has a field of that name
+
+
 class Metric(_Record):
     """A metric of the float model and of the artifact on the same samples."""
 
     name: str
-    float: float
-    quantized: float
-    drop: float = Field(description="positive when the artifact is worse")
+    float: _Number
+    quantized: _Number
+    drop: _Number = Field(description="positive when the artifact is worse")
     samples: int
 
 
@@ -319,11 +321,11 @@ def _replace(temporary: Path, output: Path) -> None:
         temporary.rename(output)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
-    os.rename(output, old / "bundle")
+    output.rename(old / "bundle")
     try:
         temporary.rename(output)
     except OSError:
-        os.rename(old / "bundle", output)
+        (old / "bundle").rename(output)
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

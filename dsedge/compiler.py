@@ -26,6 +26,7 @@ from dsedge.quant.plan import QuantPlan
 from dsedge.steps import Progress, Steps
 from dsedge.target import Target, load_target
 
+
 def compile(
     model: Any,
     *,
@@ -154,4 +155,3 @@ def _require_supported(model: Model, backend: Backend) -> None:
             where=model.source,
             hint="replace these operators before the export, or choose another --runtime",
         )
-

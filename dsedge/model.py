@@ -84,7 +84,7 @@ class Model:
 
     def to_bytes(self) -> bytes:
         """The graph as a serialized ONNX ModelProto with its weights inside."""
-        return ir.to_proto(self.graph).SerializeToString()
+        return bytes(ir.to_proto(self.graph).SerializeToString())
 
 
 def dtype_name(value: ir.Value) -> str:

@@ -168,6 +168,7 @@ def write_golden(
 
 def golden_count(samples: Sequence[Batch], outputs: Outputs) -> int:
     """How many of the first samples can be golden: stacking needs equal shapes."""
+
     def shapes(i: int) -> list[tuple[int, ...]]:
         return [a.shape for a in (*samples[i].feeds.values(), *outputs[i])]
 

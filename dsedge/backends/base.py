@@ -98,7 +98,5 @@ def load_backend(name: str) -> Backend:
     """
     modules = available()
     if name not in modules:
-        raise LoadError(
-            "DS144", f"there is no backend for the runtime {name!r} yet", hint=did_you_mean(name, modules)
-        )
+        raise LoadError("DS144", f"there is no backend for the runtime {name!r} yet", hint=did_you_mean(name, modules))
     return cast(Backend, import_module(modules[name]))

@@ -1,8 +1,8 @@
 """Runs a bundle on the device it lies on. Needs numpy and the bundle's runtime, nothing else.
 
-    python run.py                                compare the golden outputs
-    python run.py --input x.npz --output y.npz   run on your own data
-    python run.py --bench --runs 200 --threads 1 latency, as JSON
+python run.py                                compare the golden outputs
+python run.py --input x.npz --output y.npz   run on your own data
+python run.py --bench --runs 200 --threads 1 latency, as JSON
 """
 
 import argparse

@@ -101,7 +101,9 @@ def _check_names(proto: onnx.ModelProto, source: str) -> None:
     names = [v.name for v in proto.graph.output]
     doubled = sorted({n for n in names if names.count(n) > 1})
     if doubled:
-        raise LoadError("DS106", f"output {doubled[0]!r} is declared twice", where=source, hint="name every output once")
+        raise LoadError(
+            "DS106", f"output {doubled[0]!r} is declared twice", where=source, hint="name every output once"
+        )
     if not names:
         raise LoadError("DS106", "the model has no outputs", where=source)
     written: set[str] = set()
@@ -189,7 +191,10 @@ def _check_weights(graph: ir.Graph, source: str) -> None:
         array = tensor.numpy()
         if array.size != declared:
             raise LoadError(
-                "DS102", f"weight {value.name!r} holds {array.size} of {declared} numbers", where=source, hint=_HINT_BROKEN
+                "DS102",
+                f"weight {value.name!r} holds {array.size} of {declared} numbers",
+                where=source,
+                hint=_HINT_BROKEN,
             )
         if not tensor.dtype.is_floating_point() or not array.size:
             continue

@@ -25,8 +25,8 @@ def load_module(module: torch.nn.Module, example_inputs: Any) -> Model:
 
     Args:
         module: any `nn.Module`; its training flag is put back afterwards.
-        example_inputs: a tensor, a tuple of positional tensors, or a dict of keyword tensors. Axis 0 becomes the dynamic
-            axis `batch` where it is longer than 1, and is fixed at 1 otherwise.
+        example_inputs: a tensor, a tuple of positional tensors, or a dict of keyword tensors. Axis 0 becomes the
+            dynamic axis `batch` where it is longer than 1, and is fixed at 1 otherwise.
 
     Raises:
         LoadError: DS107 when there are no example inputs, or PyTorch cannot export the module.

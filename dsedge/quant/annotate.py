@@ -4,8 +4,9 @@ Three readings of the graph, each short:
 
 1. every node against its rule: may it be INT8, and if not, why;
 2. operators that are INT8 only in company (`follow`, `share`) keep it where an INT8 value reaches them and something
-   INT8 comes behind them: elsewhere the conversions would cost more than the operator saves. So what lies behind the
-   last convolution or matrix product (the decode tail of a detector, say) stays float by itself;
+   INT8 comes behind them, or where they make the data smaller (pools): elsewhere the conversions would cost more than
+   the operator saves. So what lies behind the last convolution or matrix product (the decode tail of a detector, say)
+   stays float by itself;
 3. values between quantized nodes get a place in the plan, and values that must share a scale get one tie group.
 """
 
@@ -107,7 +108,7 @@ def _fused(graph: ir.Graph, contract: Contract, refused: Mapping[ir.Node, str | 
         value = node.outputs[0]
         if not absorbed or refused[node] or value.is_graph_output():
             continue
-        users = value.uses()
+        users = list(value.uses())
         if len(users) == 1 and users[0].node.op_type in absorbed and users[0].idx == 0 and not users[0].node.domain:
             heads[users[0].node] = node
     return heads
@@ -162,7 +163,9 @@ def _leads(
 
     for node in reversed(graph):
         last = chained.get(node, node)
-        leads[node] = any(reads_int8(use.node, use.idx) for out in last.outputs for use in out.uses())
+        leads[node] = rules[node].ends or any(
+            reads_int8(use.node, use.idx) for out in last.outputs for use in out.uses()
+        )
     return leads
 
 

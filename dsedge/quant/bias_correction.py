@@ -19,9 +19,7 @@ from dsedge.quant.plan import NodePlan, QuantPlan
 from dsedge.quant.qparams import quantize, weight_qparams
 
 
-def correct_biases(
-    model: ir.Model, plan: QuantPlan, contract: Contract, observers: Mapping[str, Observer]
-) -> ir.Model:
+def correct_biases(model: ir.Model, plan: QuantPlan, contract: Contract, observers: Mapping[str, Observer]) -> ir.Model:
     """A copy of a float model in which the biases of INT8 Conv and Gemm make up for the rounding of their weights.
 
     Args:
@@ -70,4 +68,5 @@ def _mean_error(
     if error.shape[1] * groups != means.size:
         return None
     per_group = error.reshape(groups, -1, error.shape[1])
-    return np.einsum("goi,gi->go", per_group, means.reshape(groups, -1)).reshape(-1)
+    shift: npt.NDArray[np.float64] = np.einsum("goi,gi->go", per_group, means.reshape(groups, -1)).reshape(-1)
+    return shift

@@ -128,7 +128,5 @@ def assign_ranges(
         else:
             chosen = merged.range(method, high - low + 1)
             params[group] = chosen, activation_qparams(*chosen, contract.activation)
-    values = {
-        name: replace(v, range=params[v.group][0], qparams=params[v.group][1]) for name, v in plan.values.items()
-    }
+    values = {name: replace(v, range=params[v.group][0], qparams=params[v.group][1]) for name, v in plan.values.items()}
     return plan.with_values(values)

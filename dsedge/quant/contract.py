@@ -69,6 +69,8 @@ class OpRule:
         axis: per-channel axis of the weights; a function of the node where an attribute decides; None for per-tensor.
         bias: index of the bias, or None.
         output: whether the runtime needs the output quantized too.
+        ends: whether a `follow` or `share` operator keeps INT8 with nothing INT8 behind it, because it makes the data
+            smaller: what is converted back is little.
         fixed_output: scale and zero point that the runtime imposes on the output, or None.
         when: conditions beyond the operator's type; the first reason given keeps the node in float.
         because: why the operator is as it is; printed by `dsedge explain`.
@@ -82,6 +84,7 @@ class OpRule:
     axis: int | Callable[[ir.Node], int] | None = None
     bias: int | None = None
     output: bool = True
+    ends: bool = False
     fixed_output: tuple[float, int] | None = None
     when: tuple[Condition, ...] = ()
     because: str = ""
@@ -106,16 +109,21 @@ def weighted(
     return (OpRule(op, "compute", (0,), (weight,), axis, bias, output, when=when, because=because),)
 
 
-def follows(ops: str, *, when: tuple[Condition, ...] = (), because: str = "") -> tuple[OpRule, ...]:
+def follows(ops: str, *, ends: bool = False, when: tuple[Condition, ...] = (), because: str = "") -> tuple[OpRule, ...]:
     """Operators that are INT8 between INT8 operators, with scales of their own."""
-    return tuple(OpRule(op, "follow", when=when, because=because) for op in ops.split())
+    return tuple(OpRule(op, "follow", ends=ends, when=when, because=because) for op in ops.split())
 
 
 def shares(
-    ops: str, *, inputs: tuple[int, ...] | None = (0,), when: tuple[Condition, ...] = (), because: str = ""
+    ops: str,
+    *,
+    inputs: tuple[int, ...] | None = (0,),
+    ends: bool = False,
+    when: tuple[Condition, ...] = (),
+    because: str = "",
 ) -> tuple[OpRule, ...]:
     """Operators that move or select values: their inputs and outputs share one scale."""
-    return tuple(OpRule(op, "share", inputs, when=when, because=because) for op in ops.split())
+    return tuple(OpRule(op, "share", inputs, ends=ends, when=when, because=because) for op in ops.split())
 
 
 def dynamic(op: str, *, weights: tuple[int, ...], axis: int | None, because: str) -> tuple[OpRule, ...]:

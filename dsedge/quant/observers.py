@@ -143,7 +143,7 @@ def _halve(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _edges(observer: Observer) -> npt.NDArray[np.float64]:
-    return (np.arange(BINS + 1) - BINS // 2) * observer.width
+    return np.asarray((np.arange(BINS + 1) - BINS // 2) * observer.width, np.float64)
 
 
 def percentile_range(observer: Observer, levels: int) -> tuple[float, float]:

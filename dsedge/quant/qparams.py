@@ -92,7 +92,8 @@ def quantize(x: npt.NDArray[np.floating[Any]], params: QParams, format: NumberFo
     if params.axis is not None:
         shape[params.axis] = -1
     q = np.rint(x / params.scale.reshape(shape)) + params.zero_point.reshape(shape)
-    return np.clip(q, *format.limits).astype(params.dtype)
+    codes: npt.NDArray[np.integer[Any]] = np.clip(q, *format.limits).astype(params.dtype)
+    return codes
 
 
 def quantize_bias(

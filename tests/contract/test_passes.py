@@ -58,9 +58,9 @@ GRAPHS = {
     "already quantized": (
         20,
         "g (float[2, 2] x) => (float[2, 2] y) <int8[2, 2] w = {1, 2, 3, 4}, float s = {0.5}, int8 z = {0}> {"
-        " q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)  e = DequantizeLinear(w, s, z)  y = MatMul(d, e) }",
+        " q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)  e = DequantizeLinear(w, s, z)"
+        " y = MatMul(d, e) }",
     ),
-    "unsorted": (20, "g (float[2] x) => (float[2] y) { y = Neg(b)  b = Relu(a)  a = Abs(x) }"),
     "a function": (
         20,
         "g (float[2] x) => (float[2] y) { a = local.f(x)  y = local.f(a) }"
@@ -96,7 +96,7 @@ def _run(model: ir.Model) -> dict[str, np.ndarray]:
     for value in session.get_inputs():
         draw = rng.standard_normal([dim if isinstance(dim, int) else 2 for dim in value.shape])
         dtype = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}[value.type]
-        feeds[value.name] = (np.abs(draw) + 2 if dtype == np.int64 else draw).astype(dtype)
+        feeds[value.name] = np.asarray(np.abs(draw) + 2 if dtype == np.int64 else draw, dtype)
     return dict(zip([value.name for value in session.get_outputs()], session.run(None, feeds), strict=True))
 
 

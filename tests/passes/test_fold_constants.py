@@ -7,10 +7,8 @@ from dsedge.passes import fold_constants
 
 
 def test_weights_hidden_behind_slices_and_concats_are_folded(graph, check):
-    arrays = {
-        "w": np.arange(12, dtype=np.float32).reshape(4, 3),
-        **{k: np.int64([n]) for k, n in zip("abc", (0, 2, 4))},
-    }
+    arrays = {"w": np.arange(12, dtype=np.float32).reshape(4, 3)}
+    arrays |= {name: np.int64([index]) for name, index in {"a": 0, "b": 2, "c": 4}.items()}
     body = "p = Slice(w, a, b)  q = Slice(w, b, c)  v = Concat<axis = 0>(q, p)  t = Transpose(v)  y = MatMul(x, t)"
     result = check(graph("float[2, 3] x", "float[2, 4] y", body, **arrays), "fold-constants")
     assert result.ops == {"MatMul": 1}

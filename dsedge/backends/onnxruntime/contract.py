@@ -6,14 +6,20 @@ the conversions around it, slower than the float model. So a row says exactly wh
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import onnx_ir as ir
 
+from dsedge.model import dims, static_shape
 from dsedge.quant.contract import Contract, NumberFormat, OpRule, dynamic, follows, shares, stays_float, weighted
 from dsedge.target import Target
 
 Variant = Literal["x86-vnni", "x86", "arm-dotprod", "arm"]
+
+
+_LEAST_MULTIPLIES = 2**16
+"""Matrix products below it are slower in INT8, conversions included; `tools/gemm_threshold.py` measures where."""
 
 
 def _gemm_axis(node: ir.Node) -> int:
@@ -28,6 +34,15 @@ def _plain_gemm(node: ir.Node) -> str | None:
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None and (bias.const_value is None or bias.shape is None or len(bias.shape) != 1):
         return "its bias is not a constant vector"
+    return None
+
+
+def _large_enough(node: ir.Node) -> str | None:
+    rows = [d for d in (dims(node.inputs[0]) or ())[:-1] if isinstance(d, int)] if node.inputs[0] is not None else []
+    weight = static_shape(node.inputs[1]) if node.inputs[1] is not None else None
+    multiplies = math.prod(rows) * math.prod(weight or ())
+    if weight is not None and multiplies < _LEAST_MULTIPLIES:
+        return f"{multiplies} multiplies are too few: converting its input would cost more than INT8 saves"
     return None
 
 
@@ -65,13 +80,22 @@ def _lstm_default(node: ir.Node) -> str | None:
 
 OPERATORS: tuple[OpRule, ...] = (
     *weighted("Conv", axis=0, bias=2, when=(_constant_bias,), because="QLinearConv, per-channel weights"),
-    *weighted("Gemm", axis=_gemm_axis, bias=2, output=False, when=(_plain_gemm,), because="QGemm, float result"),
-    *weighted("MatMul", axis=1, when=(_matrix_weight,), because="QLinearMatMul, per-column weights"),
+    *weighted(
+        "Gemm",
+        axis=_gemm_axis,
+        bias=2,
+        output=False,
+        when=(_plain_gemm, _large_enough),
+        because="QGemm, float result",
+    ),
+    *weighted("MatMul", axis=1, when=(_matrix_weight, _large_enough), because="QLinearMatMul, per-column weights"),
     *follows("Add Mul", because="QLinearAdd / QLinearMul: a float one would convert both sides"),
     *follows("Sigmoid LeakyRelu", because="a table of 256 entries"),
-    *follows("AveragePool GlobalAveragePool", because="a float pool in an INT8 network runs slower than all float"),
+    *follows(
+        "AveragePool GlobalAveragePool", ends=True, because="a float pool would convert more data than it returns"
+    ),
     *follows("Relu Clip", because="saturation of the quantizer behind it"),
-    *shares("MaxPool", when=(_values_only,), because="the greatest code is the greatest value"),
+    *shares("MaxPool", ends=True, when=(_values_only,), because="the greatest code is the greatest value"),
     *shares("Concat", inputs=None, because="one scale for all inputs: codes are copied"),
     *shares("Resize", when=(_interpolates_int8,), because="interpolates codes"),
     *shares("Pad", when=(_constant_pad,), because="copies codes"),

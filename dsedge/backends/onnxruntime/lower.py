@@ -48,7 +48,7 @@ def _replace(graph: ir.Graph, node: ir.Node, weights: tuple[ir.Node, ir.Node]) -
     fused = ir.node(
         "DynamicQuantizeLSTM",
         [node.inputs[0], w, r, *rest, w_scale, w_zero, r_scale, r_zero],
-        {name: node.attributes[name] for name in _KEPT if name in node.attributes},  # type: ignore[misc]
+        {name: node.attributes[name] for name in _KEPT if name in node.attributes},
         domain=_DOMAIN,
         num_outputs=len(node.outputs),
         name=node.name,
@@ -82,6 +82,6 @@ def _initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     if name in graph.initializers:
         return graph.initializers[name]
     tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value

@@ -27,6 +27,7 @@ def _all_nodes(model: ir.Model) -> Iterator[ir.Node]:
 
 def _missing_kernel(node: ir.Node, model: ir.Model) -> Finding | None:
     import onnx.defs
+
     from onnxruntime.capi import onnxruntime_pybind11_state as registry
 
     op, domain = node.op_type, node.domain if node.domain != "ai.onnx" else ""
@@ -40,7 +41,7 @@ def _missing_kernel(node: ir.Node, model: ir.Model) -> Finding | None:
         if any(k.op_name == op and k.domain == domain for k in registry.get_all_opkernel_def()):
             return None
         return Finding(node.name or "", shown, f"no such operator in domain {domain or 'ai.onnx'!r} at opset {opset}")
-    if schema.has_function or schema.has_context_dependent_function:
+    if schema.has_function or schema.has_context_dependent_function:  # type: ignore[attr-defined]
         return None
     kernels = [k.version_range for k in registry.get_all_opkernel_def() if k.op_name == op and k.domain == domain]
     if any(first <= schema.since_version <= last for first, last in kernels):
