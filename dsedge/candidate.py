@@ -28,10 +28,9 @@ from dsedge.quant.insert import insert
 from dsedge.quant.observers import Method, Observer
 from dsedge.quant.plan import QuantPlan
 from dsedge.quant.sensitivity import rank
-from dsedge.session import open_session
 from dsedge.steps import Steps
 from dsedge.target import Target
-from dsedge.verify import Outputs, Predict, fidelity, golden_count, load_artifact, run_all
+from dsedge.verify import Outputs, fidelity, golden_count, load_artifact, predictor, run_all
 
 DEFAULT_METHOD: Method = "mse"
 TRIES = 6
@@ -45,14 +44,12 @@ class Baseline:
 
     Attributes:
         artifact: the float artifact.
-        predict: runs it.
         samples: real samples for verification.
         outputs: what it gives for them.
         value: its metric and the number of samples, None when nothing judges.
     """
 
     artifact: Path
-    predict: Predict
     samples: list[Batch]
     outputs: Outputs
     value: tuple[float, int] | None
@@ -107,7 +104,7 @@ def baseline(model: Model, backend: Backend, folder: Path, samples: list[Batch],
     artifact = backend.build(model.graph, where)
     predict = load_artifact(backend.NAME, artifact)
     outputs = run_all(predict, samples)
-    return Baseline(artifact, predict, samples, outputs, judge.measured(predict) if judge else None)
+    return Baseline(artifact, samples, outputs, judge.measured(predict) if judge else None)
 
 
 def search(
@@ -239,15 +236,11 @@ def _verified(
 ) -> Candidate:
     predict = load_artifact(backend.NAME, artifact)
     got = run_all(predict, base.samples)
-    simulated = run_all(_node_by_node(quantized), base.samples)
-    near = fidelity(base.outputs, simulated, got, golden_count(base.samples, got))
+    golden = golden_count(base.samples, got)
+    simulated = run_all(predictor(quantized, optimize=False), base.samples[:golden])
+    near = fidelity(base.outputs, simulated, got, golden)
     metric = judge.compare(base.value[0], predict) if judge and base.value else None
     return Candidate(plan, artifact, audit, near, got, metric, [], [], samples, [])
-
-
-def _node_by_node(model: ir.Model) -> Predict:
-    session = open_session(model, optimize=False)
-    return lambda feeds: list(session.run(None, feeds))
 
 
 def _worst(
@@ -302,11 +295,10 @@ def _float_candidate(
 ) -> Candidate:
     plan = annotate(graph, contract, lifted={node.name or "": "the float artifact was shipped" for node in graph})
     floats = sum(node.precision == "float" for node in plan.nodes.values())
-    got = run_all(base.predict, base.samples)
-    near = fidelity(base.outputs, base.outputs, got, golden_count(base.samples, got))
+    near = fidelity(base.outputs, base.outputs, base.outputs, golden_count(base.samples, base.outputs))
     audit = Audit(True, "the float artifact: nothing to audit", 0, floats, {})
     metric = None
     if judge and base.value:
         value, count = base.value
         metric = Metric(name=judge.name, float=value, quantized=value, drop=0.0, samples=count)
-    return Candidate(plan, base.artifact, audit, near, got, metric, [], failed, samples, notes)
+    return Candidate(plan, base.artifact, audit, near, base.outputs, metric, [], failed, samples, notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def open_session(
-    model: ir.Model | bytes | Path,
+    model: ir.Model | Path,
     *,
     optimize: bool = True,
     threads: int | None = None,
@@ -23,7 +24,7 @@ def open_session(
     """Open a session on the CPU.
 
     Args:
-        model: the graph, its serialized bytes, or a file.
+        model: the graph, or a file.
         optimize: with graph optimizations; without them every node runs as it is written.
         threads: intra-op threads; None for all cores.
         save_optimized: where to write the graph that the runtime really executes.
@@ -42,14 +43,16 @@ def open_session(
         options.inter_op_num_threads = 1
     if save_optimized is not None:
         options.optimized_model_filepath = str(save_optimized)
-    if isinstance(model, ir.Model):
-        source: bytes | str = ir.to_proto(model).SerializeToString()
-    else:
-        source = str(model) if isinstance(model, Path) else model
-    try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exception types are not public
-        raise VerifyError("DS502", "ONNX Runtime refuses the model", because=_first_line(error)) from error
+    with tempfile.TemporaryDirectory() as folder:
+        path = model
+        if isinstance(model, ir.Model):
+            # The runtime maps weights of an external file, where it would copy those of a serialized model twice.
+            path = Path(folder) / "model.onnx"
+            ir.save(model, path, external_data="weights")
+        try:
+            return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exception types are not public
+            raise VerifyError("DS502", "ONNX Runtime refuses the model", because=_first_line(error)) from error
 
 
 def _first_line(error: Exception) -> str:
