@@ -19,6 +19,7 @@ CODES = {
     "DS106": "an input or output of the model is unusable",
     "DS107": "PyTorch could not export the module",
     "DS108": "the model uses an opset that cannot be brought to the canonical one",
+    "DS109": "the model is quantized already",
     # load: calibration and evaluation data
     "DS121": "the data file is missing or cannot be read",
     "DS122": "the data does not fit the model's inputs",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from dsedge.errors import LoadError
 from dsedge.model import Model, static_shape
@@ -80,6 +81,8 @@ def from_proto(proto: onnx.ModelProto, name: str, source: str, fingerprint: str,
         graph = ir.from_proto(proto)
         if folder is not None:
             ir.external_data.set_base_dir(graph.graph, str(folder))
+        common.TopologicalSortPass()(graph)  # order and node names mean nothing, but runtimes insist on them
+        common.NameFixPass()(graph)
         for graph_like in graph.graphs():
             _check_weights(graph_like, source)
     except LoadError:

@@ -16,8 +16,8 @@ class Pass(ir.passes.InPlacePass):
     """One rewriting of a graph in place.
 
     A subclass implements `call(model)`, which returns `onnx_ir.passes.PassResult(model, modified)`, and where it helps
-    `requires(model)` and `ensures(model)`, which raise when the graph is not what the pass needs or promises. Nodes come
-    in topological order.
+    `requires(model)` and `ensures(model)`, which raise when the graph is not what the pass needs or promises. Nodes
+    come in topological order.
 
     - `modified` is true only when the graph changed; a second run over its own result changes nothing.
     - The graph computes the same. Inputs and outputs keep their names and order.

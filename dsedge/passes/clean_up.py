@@ -46,10 +46,8 @@ def _remove_initializers(model: ir.Model) -> bool:
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:
     """Every value, those first that keep their name where two have the same."""
-    yield from model.graph.inputs
-    yield from model.graph.outputs
     for graph in model.graphs():
-        yield from (*graph.inputs, *graph.initializers.values(), *graph.outputs)
+        yield from (*graph.inputs, *graph.outputs, *graph.initializers.values())
         for node in graph:
             # An optional output that nobody asked for has no name, and must not get one.
             yield from (v for v in node.outputs if v.name or v.uses())

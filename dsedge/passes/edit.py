@@ -87,15 +87,15 @@ def bypass(node: ir.Node, source: ir.Value) -> bool:
     """
     output, graph = node.outputs[0], node.graph
     assert graph is not None
-    if output.is_graph_output():
+    named = output.is_graph_output()
+    if named:
         if source.producer() is None or source.graph is not graph or source.is_graph_output():
             return False
         # The declared output keeps the names that the user gave its axes.
         source.shape = source.shape if output.shape is None else output.shape
         source.type = source.type if output.type is None else output.type
-    renamed = output.is_graph_output()
     output.replace_all_uses_with(source, replace_graph_outputs=True)
-    if renamed:
+    if named:
         source.name = output.name
     graph.remove(node, safe=True)
     return True

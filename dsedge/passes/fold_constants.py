@@ -83,7 +83,7 @@ class FoldConstants(Pass):
         """The outputs of a node, or None for a node that is no candidate."""
         if node.op_type in _KEPT or not node.inputs or any(output.is_graph_output() for output in node.outputs):
             return None
-        shape = _shape_of_input(node, model.graph)
+        shape = _shape_of_input(node)
         if shape is not None:
             return [shape]
         inputs = {value.name: value for value in node.inputs if value is not None}
@@ -92,17 +92,15 @@ class FoldConstants(Pass):
         proto = _as_model(node, list(inputs.values()), model)
         growth = _output_bytes(proto) - sum(value.const_value.nbytes for value in inputs.values() if value.const_value)
         if growth > MAX_GROWTH or self._growth + max(growth, 0) > MAX_TOTAL_GROWTH:
-            raise _NotFoldedError(f"it would make the model {growth >> 20} MiB larger")
+            raise _NotFoldedError(f"it would make the model {growth / (1 << 20):.0f} MiB larger")
         self._growth += max(growth, 0)
         return _run(proto, {name: array(inputs[name]) for name in (i.name for i in proto.graph.input)})
 
 
-def _shape_of_input(node: ir.Node, main: ir.Graph) -> np.ndarray | None:
-    value = node.inputs[0]
-    # A value inside of a loop may have another shape in each turn than the one its body declares.
-    if node.op_type not in ("Shape", "Size") or value is None or value.graph is not main:
+def _shape_of_input(node: ir.Node) -> np.ndarray | None:
+    if node.op_type not in ("Shape", "Size") or node.inputs[0] is None:
         return None
-    shape = static_shape(value)
+    shape = static_shape(node.inputs[0])
     if shape is None:
         return None
     if node.op_type == "Size":
@@ -128,8 +126,8 @@ def _as_model(node: ir.Node, inputs: list[ir.Value], model: ir.Model) -> onnx.Mo
         if value.const_value.nbytes <= _SMALL:
             initializers.append(onnx.numpy_helper.from_array(array(value), value.name))
         else:
-            shape = [int(dim) for dim in array(value).shape]
-            infos.append(onnx.helper.make_tensor_value_info(value.name, int(value.const_value.dtype), shape))
+            shape, dtype = value.const_value.shape.numpy(), int(value.const_value.dtype)
+            infos.append(onnx.helper.make_tensor_value_info(value.name, dtype, shape))
     outputs = [onnx.ValueInfoProto(name=output.name) for output in node.outputs if output.name]
     proto = onnx.helper.make_model(
         onnx.helper.make_graph([ir.to_proto(node)], "constant", infos, outputs, initializers),

@@ -48,8 +48,8 @@ def _values(model: ir.Model) -> Iterator[ir.Value]:
             yield from node.outputs
 
 
-def _snapshot(model: ir.Model) -> list[tuple[ir.TypeProtocol | None, ir.Shape | None]]:
-    return [(value.type, value.shape) for value in _values(model)]
+def _snapshot(model: ir.Model) -> list[tuple[ir.DataType | None, ir.Shape | None]]:
+    return [(value.dtype, value.shape) for value in _values(model)]
 
 
 def _settled(value: ir.Value, declared: ir.Shape | None) -> ir.Shape | None:

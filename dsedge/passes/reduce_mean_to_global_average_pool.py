@@ -13,7 +13,7 @@ _SPATIAL = frozenset(
     "Conv ConvTranspose MaxPool AveragePool GlobalAveragePool GlobalMaxPool LpPool InstanceNormalization LRN "
     "DepthToSpace SpaceToDepth Resize GridSample".split()
 )
-# Operators that keep the layout of an input of the same rank.
+# Operators that keep the layout of their inputs.
 _KEEPS_LAYOUT = frozenset(
     "Add Sub Mul Div Max Min Sum Neg Abs Sqrt Exp Erf Pow Relu LeakyRelu PRelu Elu Selu Celu Gelu Mish Sigmoid "
     "HardSigmoid HardSwish Softplus Tanh Clip Where Cast Identity Dropout BatchNormalization Pad Concat Slice "
@@ -64,12 +64,12 @@ def _unfit(node: ir.Node) -> str | None:
     axes = ints(node.inputs[1]) if len(node.inputs) > 1 else node.attributes.get_ints("axes")
     if axes is None or sorted(axis % len(shape) for axis in axes) != list(range(2, len(shape))):
         return "it is not over exactly the spatial axes"
-    if not _is_spatial(x, len(shape)):
+    if not _is_spatial(x):
         return "no spatial operator leads to it"
     return None
 
 
-def _is_spatial(value: ir.Value, rank: int) -> bool:
+def _is_spatial(value: ir.Value) -> bool:
     """Whether a spatial operator makes the value, with only operators between that keep the layout."""
     stack, seen = [value], {value}
     while stack:
@@ -80,7 +80,7 @@ def _is_spatial(value: ir.Value, rank: int) -> bool:
             return True
         if node.op_type in _KEEPS_LAYOUT:
             for source in node.inputs:
-                if source is not None and source not in seen and len(dims(source) or ()) == rank:
+                if source is not None and source not in seen:
                     seen.add(source)
                     stack.append(source)
     return False

@@ -42,8 +42,7 @@ class StaticReshape(Pass):
         self.notes.clear()
         modified = False
         for node in nodes(model):
-            # A value inside of a loop may have another shape in each turn than the one its body declares.
-            if node.op_type != "Reshape" or node.graph is not model.graph or is_constant(node.inputs[1]):
+            if node.op_type != "Reshape" or is_constant(node.inputs[1]):
                 continue
             x = node.inputs[0]
             target = _target(dims(x) if x is not None else None, dims(node.outputs[0]))

@@ -26,7 +26,8 @@ class UpgradeOpset(Pass):
         Attributes became inputs and defaults changed between versions; the other passes and the contracts know one
         form. Quantization per channel needs opset 13, and opset 20 has Gelu.
     When not:
-        The model has opset 20 or a newer one, which is kept. Below opset 7 it is refused. Other domains are not touched.
+        The model has opset 20 or a newer one, which is kept. Other domains are not touched. Below opset 7 the model is
+        refused.
     Cost:
         One serialization of the graph without its weights. Operators whose meaning changed, such as Softmax before
         opset 13, come with nodes around them.

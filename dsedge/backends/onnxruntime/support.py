@@ -31,7 +31,8 @@ def _missing_kernel(node: ir.Node, model: ir.Model) -> Finding | None:
     from onnxruntime.capi import onnxruntime_pybind11_state as registry
 
     op, domain = node.op_type, node.domain if node.domain != "ai.onnx" else ""
-    if any(f.domain == node.domain and f.name == op for f in model.functions.values()):
+    local = any(f.domain == node.domain and f.name == op for f in model.functions.values())
+    if local or op == "Constant":  # a constant becomes an initializer, it needs no kernel
         return None
     shown = f"{domain}.{op}" if domain else op
     opset = node.version or model.opset_imports.get(domain, model.opset_imports.get("ai.onnx", 1))

@@ -1,0 +1,36 @@
+"""`dsedge check`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from dsedge.cli.options import Json, ModelArgument, Runtime, Target
+from dsedge.cli.output import print_json, show
+
+
+def check(model: ModelArgument, target: Target, runtime: Runtime = "auto", json: Json = False) -> None:
+    """Check every operator of a model against what the board's runtimes accept."""
+    from dsedge import compiler
+    from dsedge.errors import CheckError
+    from dsedge.frontend import load
+    from dsedge.report.graph import findings, plan_preview
+    from dsedge.target import load_target
+
+    loaded, board = load(model), load_target(target)
+    found = compiler.check(loaded, board, runtime)
+    if all(found.values()):
+        problems = [f"{name}: {f.node} ({f.op}): {f.reason}" for name, listed in found.items() for f in listed]
+        raise CheckError(
+            "DS201",
+            f"{', '.join(found)} on {board.name} cannot run {len(problems)} nodes",
+            where=loaded.source,
+            because="\n".join(problems),
+            hint="replace these operators in the model, or choose another runtime",
+        )
+    plan = compiler.preview(loaded, board, runtime)
+    if json:
+        listed = {name: [asdict(f) for f in problems] for name, problems in found.items()}
+        print_json({"target": board.name, "runtimes": listed, "plan": plan.to_json()})
+    else:
+        show(findings(found))
+        show(plan_preview(plan))

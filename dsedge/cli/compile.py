@@ -1,0 +1,67 @@
+"""`dsedge compile`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dsedge.cli.options import Json, ModelArgument, Runtime, Target
+from dsedge.cli.output import print_json, progress, show
+
+
+def compile_(
+    model: ModelArgument,
+    target: Target,
+    calib: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Calibration data: .npz, .npy, a folder of images, or `random`."),
+    ] = None,
+    evaluation: Annotated[
+        str | None, typer.Option("--eval", metavar="DATA", help="Labelled data to measure accuracy on.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Metric of accuracy: top1 (the default), top5, auc, mae.")
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(metavar="X", help="Accuracy that may be lost, in the unit of the metric.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="R", help="How images become input tensors: a name or a TOML file.")
+    ] = None,
+    runtime: Runtime = "auto",
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="OUT", help="Folder to write; build/<model>-<board> by default."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there already.")] = False,
+    json: Json = False,
+) -> None:
+    """Compile a trained model into a verified INT8 bundle for a board."""
+    if evaluation is None and (max_drop is not None or metric is not None):
+        option = "--max-drop" if max_drop is not None else "--metric"
+        raise typer.BadParameter("accuracy is measured on labelled data, give --eval too", param_hint=option)
+
+    from dsedge.compiler import compile
+
+    with progress(shown=not json) as report:
+        bundle = compile(
+            model,
+            target=target,
+            calibration=calib,
+            evaluate=(evaluation, metric or "top1") if evaluation is not None else None,
+            max_drop=max_drop,
+            recipe=recipe,
+            runtime=runtime,
+            output=output,
+            force=force,
+            progress=report,
+        )
+    if json:
+        print_json({"bundle": str(bundle.path), "manifest": bundle.manifest.to_json()})
+    else:
+        from dsedge.report.terminal import bundle_summary
+
+        show(bundle_summary(bundle))
+    if bundle.manifest.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,28 @@
+"""`dsedge inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsedge.cli.options import Json
+from dsedge.cli.output import print_json, show
+
+
+def inspect(
+    source: Annotated[str, typer.Argument(metavar="MODEL|BUNDLE", help="ONNX file, or the folder of a bundle.")],
+    json: Json = False,
+) -> None:
+    """Show operators, shapes, layouts, parameters, MACs and opsets of a model."""
+    from dsedge.bundle import Bundle
+    from dsedge.frontend import load
+    from dsedge.inspect import inspect_model
+    from dsedge.report.graph import inspection
+
+    found = inspect_model(load(Bundle(source).file("model") if Path(source).is_dir() else source))
+    if json:
+        print_json(found.to_json())
+    else:
+        show(inspection(found))

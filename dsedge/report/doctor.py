@@ -1,0 +1,101 @@
+"""`dsedge doctor`: what this machine has, what is missing, and the line that installs it."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from rich.console import Group, RenderableType
+
+from dsedge import cache
+from dsedge.backends.base import available, load_backend
+from dsedge.report.terminal import facts, table
+from dsedge.target import host_isa
+
+# Extra of the package -> the distribution whose absence shows that it is missing, and what it is for.
+EXTRAS = {
+    "torch": ("torch", "compiling nn.Module, training passes"),
+    "images": ("pillow", "calibration from folders of images"),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A backend or an extra: its version, or why it is not there and what to do."""
+
+    name: str
+    purpose: str
+    version: str | None
+    hint: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found on this machine."""
+
+    dsedge: str
+    python: str
+    platform: str
+    architecture: str
+    features: tuple[str, ...]
+    cache: str
+    parts: tuple[Part, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The diagnosis as plain data."""
+        return asdict(self)
+
+
+def diagnose() -> Diagnosis:
+    """Look at this machine; nothing that is missing is an error."""
+    architecture, features = host_isa()
+    return Diagnosis(
+        dsedge=_version("dsedge") or "not installed",
+        python=platform.python_version(),
+        platform=platform.platform(),
+        architecture=architecture,
+        features=tuple(sorted(features)),
+        cache=str(cache.folder()),
+        parts=(
+            *(_backend(name) for name in sorted(available())),
+            *(_extra(name, package, purpose) for name, (package, purpose) in EXTRAS.items()),
+        ),
+    )
+
+
+def _backend(name: str) -> Part:
+    try:
+        backend = load_backend(name)
+        found, extra = backend.version(), backend.EXTRA
+    except Exception as error:  # a backend of another package may fail in any way
+        return Part(name, "runtime", None, f"it does not load: {type(error).__name__}: {error}")
+    return Part(name, "runtime", found, "" if found else f"pip install 'dsedge{f'[{extra}]' if extra else ''}'")
+
+
+def _extra(name: str, package: str, purpose: str) -> Part:
+    found = _version(package)
+    return Part(name, purpose, found, "" if found else f"pip install 'dsedge[{name}]'")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def diagnosis(found: Diagnosis) -> RenderableType:
+    """What `dsedge doctor` prints."""
+    head = facts(
+        [
+            ("dsedge", found.dsedge),
+            ("python", found.python),
+            ("platform", found.platform),
+            ("cpu", f"{found.architecture} with {' '.join(found.features) or 'no known features'}"),
+            ("cache", found.cache),
+        ]
+    )
+    rows = ((p.name, p.version or "missing", p.purpose, p.hint) for p in found.parts)
+    return Group(head, table(("part", "version", "what for", "to do"), rows))

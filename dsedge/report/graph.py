@@ -1,0 +1,65 @@
+"""Terminal views of a graph: what it is made of, what a runtime says to it, and what the plan makes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from rich.console import Group, RenderableType
+
+from dsedge.backends.base import Finding
+from dsedge.inspect import Inspection
+from dsedge.quant.plan import QuantPlan
+from dsedge.report.terminal import cell, facts, table
+from dsedge.report.text import size
+
+
+def inspection(found: Inspection) -> RenderableType:
+    """What `dsedge inspect` prints."""
+    total = sum(p.bytes for p in found.parameters.values())
+    rows: list[tuple[str, object]] = [
+        ("model", found.name),
+        ("source", found.source),
+        ("sha256", found.fingerprint),
+        ("producer", found.producer),
+        *(("opset", f"{domain} {version}") for domain, version in found.opsets.items()),
+        *(("input", spec) for spec in found.inputs),
+        *(("output", spec) for spec in found.outputs),
+        ("nodes", f"{found.nodes:,}"),
+        ("MACs", f"{found.macs:,}"),
+        ("parameters", f"{sum(p.count for p in found.parameters.values()):,} ({size(total)})"),
+        *(("", f"{dtype}: {p.count:,} ({size(p.bytes)})") for dtype, p in found.parameters.items()),
+    ]
+    operators = table(
+        ("operator", "nodes#", "MACs#"),
+        (
+            (op, f"{count:,}", f"{found.macs_by_operator[op]:,}" if op in found.macs_by_operator else "")
+            for op, count in found.operators.items()
+        ),
+    )
+    return Group(facts(rows), operators, *(cell(f"note: {note}", "yellow") for note in found.notes))
+
+
+def findings(found: Mapping[str, Sequence[Finding]]) -> RenderableType:
+    """The nodes that each runtime cannot run, all at once."""
+    verdicts = [
+        (name, f"{len(problems)} unsupported" if problems else "runs every operator")
+        for name, problems in found.items()
+    ]
+    rows = [(name, f.node, f.op, f.reason) for name, problems in found.items() for f in problems]
+    if not rows:
+        return facts(verdicts)
+    return Group(facts(verdicts), table(("runtime", "node", "operator", "reason"), rows))
+
+
+def plan_preview(plan: QuantPlan) -> RenderableType:
+    """What would run in which precision, one row for each operator, precision and reason."""
+    counts = Counter(
+        (n.op_type, n.precision, "fused into the operator before it" if n.head else n.reason)
+        for n in plan.nodes.values()
+    )
+    rows = ((op, f"{count:,}", precision, reason) for (op, precision, reason), count in sorted(counts.items()))
+    return Group(
+        cell(f"plan under the contract {plan.contract}", "bold"),
+        table(("operator", "nodes#", "precision", "because"), rows),
+    )

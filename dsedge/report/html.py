@@ -1,0 +1,241 @@
+"""The report of a bundle: one HTML file that needs nothing else, no network and no script.
+
+Model files are hostile input, so every name in it is escaped (`markup`), and the page forbids itself scripts and
+network access by a content security policy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dsedge.bundle import Manifest
+from dsedge.report import summary
+from dsedge.report.charts import bars, stack
+from dsedge.report.markup import Html, tag
+from dsedge.report.text import counted, number, size
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_OUTCOMES = {"pass": "pass", "FAIL": "fail", "not measured": "open"}
+
+
+def render(manifest: Manifest, plan: Mapping[str, Any]) -> str:
+    """The report.
+
+    Args:
+        manifest: of the bundle.
+        plan: as `QuantPlan.to_json` writes it.
+
+    Returns:
+        An HTML document.
+    """
+    style = Html(Path(__file__).with_name("style.css").read_text(encoding="utf-8"))
+    title = f"{manifest.model.name} for {manifest.target.board}"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", f"{title}: dsedge report"),
+        tag("style", style),
+    )
+    body = tag(
+        "body",
+        _header(manifest, title),
+        _verdict(manifest),
+        _gates(manifest),
+        _accuracy(manifest),
+        _latency(manifest),
+        _coverage(manifest, plan),
+        _calibration(manifest),
+        _passes(manifest),
+        _nodes(plan),
+        _files(manifest),
+    )
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _header(manifest: Manifest, title: str) -> Html:
+    runtime = manifest.runtime
+    by = f"compiled {manifest.created} by dsedge {manifest.dsedge}"
+    line = f"{runtime.name} {runtime.version}, variant {runtime.variant}; {by}"
+    return tag("header", tag("h1", title), tag("p", line, class_="soft"))
+
+
+def _verdict(manifest: Manifest) -> Html:
+    failed = bool(manifest.failed)
+    tiles = [
+        ("status", manifest.status),
+        ("precision", summary.precision(manifest)),
+        (
+            "accuracy",
+            "; ".join(f"{m.name} {number(m.float)} -> {number(m.quantized)}" for m in manifest.metrics)
+            or "not measured",
+        ),
+        ("size", summary.sizes(manifest)),
+        ("latency", summary.latency(manifest).partition(":")[0]),
+        ("operators", summary.operators(manifest)),
+    ]
+    return tag(
+        "section",
+        tag("h2", summary.verdict(manifest), class_="fail" if failed else "pass"),
+        tag("div", [tag("div", tag("small", name), value) for name, value in tiles], class_="tiles"),
+        tag("ul", [tag("li", note, class_="open") for note in manifest.notes]) if manifest.notes else "",
+        class_="verdict failed" if failed else "verdict",
+    )
+
+
+def _gates(manifest: Manifest) -> Html:
+    rows = [
+        (
+            g.name,
+            summary.value(g),
+            summary.limit(g),
+            tag("span", summary.outcome(g), class_=_OUTCOMES[summary.outcome(g)]),
+            g.note,
+        )
+        for g in manifest.gates
+    ]
+    return _section("Gates", _table(("gate", "value#", "limit#", "result", "note"), rows))
+
+
+def _accuracy(manifest: Manifest) -> Html:
+    rows = [(m.name, number(m.float), number(m.quantized), number(m.drop), f"{m.samples:,}") for m in manifest.metrics]
+    columns = ("metric", "float#", "artifact#", "drop#", "samples#")
+    measured = _table(columns, rows) if rows else tag("p", "Not measured: no evaluation data was given.", class_="open")
+    return _section(
+        "Accuracy and fidelity", measured, tag("p", "Against the float model: ", summary.fidelity(manifest), ".")
+    )
+
+
+def _latency(manifest: Manifest) -> Html:
+    if not manifest.latency:
+        return _section("Latency", tag("p", _sentence(summary.latency(manifest)), class_="open"))
+    chart = bars(
+        [
+            (x.precision, x.median_ms, x.p90_ms, "float" if x.precision.startswith("float") else "int8")
+            for x in manifest.latency
+        ],
+        "ms",
+    )
+    rows = [
+        (x.precision, number(x.median_ms), number(x.p90_ms), f"{x.runs:,}", x.threads, x.runtime, x.where)
+        for x in manifest.latency
+    ]
+    columns = ("precision", "median ms#", "p90 ms#", "runs#", "threads#", "runtime", "where")
+    conditions = {key: value for x in manifest.latency for key, value in x.conditions.items()}
+    facts = [(key.replace("_", " "), _condition(value)) for key, value in conditions.items()]
+    return _section("Latency", chart, _table(columns, rows), tag("h3", "Conditions"), _table(("", ""), facts))
+
+
+def _condition(value: object) -> object:
+    if value is None:
+        return "not known"
+    return number(value) if isinstance(value, float) else value
+
+
+def _coverage(manifest: Manifest, plan: Mapping[str, Any]) -> Html:
+    found = manifest.precision
+    parts = (
+        ("INT8", found.int8_ops, "int8"),
+        ("float", found.float_ops, "float"),
+        ("other", max(found.total_ops - found.int8_ops - found.float_ops, 0), "other"),
+    )
+    islands = Counter((island.op, island.reason) for island in found.islands)
+    names: dict[tuple[str, str], list[str]] = {}
+    for island in found.islands:
+        names.setdefault((island.op, island.reason), []).append(island.node)
+    rows = [
+        (op, count, reason, tag("code", ", ".join(names[op, reason]))) for (op, reason), count in islands.most_common()
+    ]
+    return _section(
+        "What runs in INT8",
+        stack(parts),
+        tag("p", _sentence(found.audit), class_=None if found.audited else "open"),
+        tag("h3", "In float") if rows else tag("p", "No operator is left in float."),
+        _table(("operator", "nodes#", "because", "names"), rows) if rows else "",
+    )
+
+
+def _calibration(manifest: Manifest) -> Html:
+    found = manifest.calibration
+    if found is None:
+        return _section("Calibration", tag("p", "None."))
+    rows = [
+        ("source", found.source),
+        ("samples", f"{found.samples:,}"),
+        ("method", found.method),
+        ("sha256", tag("code", found.sha256 or "none: the data was no file")),
+    ]
+    return _section("Calibration", _table(("", ""), rows))
+
+
+def _passes(manifest: Manifest) -> Html:
+    rows = [(p.name, f"{p.seconds:.3f}", "yes" if p.changed else "", "; ".join(p.notes)) for p in manifest.passes]
+    table = _table(("name", "seconds#", "changed the graph", "notes"), rows)
+    return _folded(f"Steps, and the passes that they ran: {len(rows)}", table)
+
+
+def _nodes(plan: Mapping[str, Any]) -> Html:
+    scales = {v["name"]: v for v in plan.get("values", ())}
+    rows = []
+    for node in plan.get("nodes", ()):
+        value = scales.get(node.get("result", ""), {})
+        scale = value.get("scale")
+        written = (
+            f"{value['dtype']}, scale {number(scale)}, zero point {value['zero_point']}" if scale is not None else ""
+        )
+        fused = node.get("fused_into")
+        because = f"fused into {fused}" if fused else node["reason"]
+        rows.append((tag("code", node["name"]), node["op"], node["precision"], because, written))
+    table = _table(("operator", "type", "precision", "because", "writes"), rows)
+    return _folded(f"The plan: {counted(len(rows), 'operator')}", table)
+
+
+def _files(manifest: Manifest) -> Html:
+    model = manifest.model
+    rows = [(f.path, f.role, size(f.bytes), tag("code", f.sha256)) for f in manifest.files]
+    specs = [
+        (kind, spec.get("name"), spec.get("dtype"), _shape(spec.get("shape")), spec.get("layout") or "")
+        for kind, listed in (("input", model.inputs), ("output", model.outputs))
+        for spec in listed
+    ]
+    return _section(
+        "Model and files",
+        tag("p", model.source, f", opset {model.source_opset}, sha256 ", tag("code", model.fingerprint)),
+        _table(("", "name", "dtype", "shape", "layout"), specs),
+        tag("h3", "Files"),
+        _table(("file", "role", "size#", "sha256"), rows),
+    )
+
+
+def _shape(shape: Sequence[object] | None) -> str:
+    return "unknown" if shape is None else " x ".join("?" if d is None else str(d) for d in shape) or "scalar"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def _section(title: str, *content: object) -> Html:
+    return tag("section", tag("h2", title), *content)
+
+
+def _folded(title: str, content: Html) -> Html:
+    return tag("section", tag("details", tag("summary", title), content))
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
+    """A table; columns whose heading ends in "#" hold numbers and are set to the right."""
+    styles = ["right" if column.endswith("#") else None for column in columns]
+    heads = [tag("th", column.rstrip("#"), class_=style) for column, style in zip(columns, styles, strict=True)]
+    lines = [
+        tag(
+            "tr",
+            [tag("td", value, class_=style) for value, style in zip(row, styles, strict=True)],
+        )
+        for row in rows
+    ]
+    return tag("table", tag("thead", tag("tr", heads)) if any(columns) else "", tag("tbody", lines))

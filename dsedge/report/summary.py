@@ -1,0 +1,112 @@
+"""What a manifest says, in words: read by the terminal tables and by the HTML report."""
+
+from __future__ import annotations
+
+from dsedge.bundle import Gate, Latency, Manifest
+from dsedge.report.text import counted, number, size
+
+_PRECISIONS = {"int8": "INT8", "int8_dynamic": "INT8 dynamic", "float32": "float"}
+
+
+def gate(manifest: Manifest, name: str) -> Gate | None:
+    """The gate of that name."""
+    return next((g for g in manifest.gates if g.name == name), None)
+
+
+def outcome(gate: Gate) -> str:
+    """pass, FAIL or not measured."""
+    return {True: "pass", False: "FAIL", None: "not measured"}[gate.passed]
+
+
+def value(gate: Gate) -> str:
+    """What the gate looked at, in its unit."""
+    return size(gate.value) if gate.name == "size" and gate.value is not None else number(gate.value)
+
+
+def limit(gate: Gate) -> str:
+    """The gate's limit, in its unit."""
+    return size(gate.limit) if gate.name == "size" else number(gate.limit)
+
+
+def verdict(manifest: Manifest) -> str:
+    """One sentence on the gates; what was not measured is never counted as a pass."""
+    passed = sum(g.passed is True for g in manifest.gates)
+    if manifest.failed:
+        return f"{counted(len(manifest.failed), 'gate')} of {len(manifest.gates)} failed: " + ", ".join(
+            g.name for g in manifest.failed
+        )
+    if passed == len(manifest.gates):
+        return f"all {counted(passed, 'gate')} pass" if passed != 1 else "the gate passes"
+    return f"{passed} of {counted(len(manifest.gates), 'gate')} pass, {len(manifest.gates) - passed} not measured"
+
+
+def target(manifest: Manifest) -> str:
+    """The board; a short name is resolved aloud: "raspberry-pi -> raspberry-pi-5"."""
+    name, board = manifest.target.name, manifest.target.board
+    return board if name == board else f"{name} -> {board}"
+
+
+def precision(manifest: Manifest) -> str:
+    """INT8, INT8 dynamic or float, of the artifact as a whole."""
+    return _PRECISIONS[manifest.precision.precision]
+
+
+def artifact_bytes(manifest: Manifest) -> int:
+    """Bytes of the artifact: all files with the role "model"."""
+    return sum(f.bytes for f in manifest.files if f.role == "model")
+
+
+def sizes(manifest: Manifest) -> str:
+    """Size of the float model and of the artifact."""
+    found, compiled = gate(manifest, "size"), artifact_bytes(manifest)
+    if found is None:
+        return size(compiled)
+    ratio = f" (x{found.limit / compiled:.1f})" if 0 < compiled < found.limit else ""
+    return f"{size(found.limit)} -> {size(compiled)}{ratio}"
+
+
+def accuracy(manifest: Manifest) -> list[str]:
+    """A line for each metric: float -> compiled, drop, samples."""
+    return [
+        f"{m.name} {number(m.float)} -> {number(m.quantized)}, drop {number(m.drop)}, {counted(m.samples, 'sample')}"
+        for m in manifest.metrics
+    ]
+
+
+def latencies(manifest: Manifest) -> tuple[Latency | None, Latency | None]:
+    """The float model's latency and the artifact's."""
+    of_float = next((x for x in manifest.latency if x.precision.startswith("float")), None)
+    compiled = next((x for x in manifest.latency if not x.precision.startswith("float")), None)
+    return of_float, of_float if manifest.precision.precision == "float32" else compiled
+
+
+def latency(manifest: Manifest) -> str:
+    """Median latency of the float model and of the artifact, or why there is none."""
+    of_float, compiled = latencies(manifest)
+    if compiled is None:
+        found = gate(manifest, "latency_vs_float")
+        note = found.note.removeprefix("not measured here: ") if found else ""
+        return f"not measured here: {note}" if note else "not measured here"
+    if of_float is None or of_float is compiled:
+        return f"{number(compiled.median_ms)} ms"
+    ratio = f" (x{of_float.median_ms / compiled.median_ms:.2f})" if compiled.median_ms > 0 else ""
+    return f"{number(of_float.median_ms)} -> {number(compiled.median_ms)} ms{ratio}"
+
+
+def operators(manifest: Manifest) -> str:
+    """How many operators run in INT8, and whether the runtime itself was asked."""
+    found = manifest.precision
+    counts = f"{found.int8_ops} of {found.total_ops} in INT8"
+    return counts if found.audited else f"{counts} as planned, not audited here"
+
+
+def fidelity(manifest: Manifest) -> str:
+    """How near the outputs are to the float model's."""
+    found = manifest.fidelity
+    if found is None:
+        return "not compared"
+    parts = ["identical outputs" if found.sqnr_db is None else f"SQNR {found.sqnr_db:.1f} dB"]
+    parts.append(f"max abs difference {number(found.max_abs)}")
+    if found.top1_agreement is not None:
+        parts.append(f"top-1 agreement {100 * found.top1_agreement:.1f}%")
+    return ", ".join([*parts, counted(found.samples, "sample")])

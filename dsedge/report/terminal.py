@@ -1,0 +1,124 @@
+"""Tables for the terminal. What comes from a file goes through `cell`, so that no name is taken as markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from dsedge.bundle import Bundle, Manifest
+from dsedge.report import summary
+from dsedge.report.text import counted, number, printable
+
+_OUTCOMES = {"pass": "green", "FAIL": "bold red", "not measured": "yellow"}
+
+
+def cell(value: object, style: str = "") -> Text:
+    """Text as it is: nothing in it is markup, control characters are shown as escapes."""
+    return Text(printable(value), style=style, overflow="fold")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> Table:
+    """A table; columns whose heading ends in "#" hold numbers and are set to the right."""
+    made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(value if isinstance(value, Text) else cell(value) for value in row))
+    return made
+
+
+def facts(rows: Iterable[tuple[str, object]]) -> Table:
+    """Names and values, one a line; a name that repeats is shown once."""
+    made, last = Table.grid(padding=(0, 2)), None
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in rows:
+        made.add_row("" if name == last else name, value if isinstance(value, Text) else cell(value))
+        last = name
+    return made
+
+
+def bundle_summary(bundle: Bundle) -> RenderableType:
+    """What `dsedge compile` prints when it is done."""
+    manifest = bundle.manifest
+    runtime = manifest.runtime
+    rows: list[tuple[str, object]] = [
+        ("model", manifest.model.name),
+        ("target", summary.target(manifest)),
+        ("runtime", f"{runtime.name} {runtime.version}, variant {runtime.variant}"),
+        ("precision", summary.precision(manifest)),
+        *(("accuracy", line) for line in summary.accuracy(manifest) or ["not measured: no evaluation data was given"]),
+        ("fidelity", summary.fidelity(manifest)),
+        ("size", summary.sizes(manifest)),
+        ("latency", summary.latency(manifest)),
+        ("operators", summary.operators(manifest)),
+        *(("gates", line) for line in _gates(manifest)),
+        ("status", manifest.status),
+        ("bundle", bundle.path),
+    ]
+    notes = [cell(f"note: {note}", "bold yellow") for note in manifest.notes]
+    verdict = summary.verdict(manifest)
+    return Group(facts(rows), *notes, cell(verdict, "bold red" if manifest.failed else "bold"))
+
+
+def _gates(manifest: Manifest) -> list[Text]:
+    lines = []
+    for gate in manifest.gates:
+        outcome = summary.outcome(gate)
+        line = Text(outcome, style=_OUTCOMES[outcome])
+        line.append_text(cell(f"  {gate.name}", "default"))
+        if gate.value is not None:
+            line.append_text(cell(f" {summary.value(gate)}, limit {summary.limit(gate)}", "default"))
+        if gate.note:
+            line.append_text(cell(f" ({gate.note})", "dim"))
+        lines.append(line)
+    return lines
+
+
+def comparison_table(bundles: Iterable[Bundle]) -> Table:
+    """Several bundles, one a row."""
+    rows = []
+    for bundle in bundles:
+        manifest, found = bundle.manifest, bundle.manifest.precision
+        measured = summary.latencies(manifest)[1] is not None
+        accuracy = [f"{m.name} {number(m.float)} -> {number(m.quantized)}" for m in manifest.metrics]
+        rows.append(
+            (
+                manifest.target.board,
+                "; ".join(accuracy) or "not measured",
+                summary.sizes(manifest),
+                summary.latency(manifest) if measured else cell("not measured", "yellow"),
+                f"{found.int8_ops} of {found.total_ops}" + ("" if found.audited else ", not audited here"),
+                manifest.status if not manifest.failed else cell(f"{manifest.status}, gate FAILED", "bold red"),
+                bundle.path,
+            )
+        )
+    columns = (
+        "target",
+        "accuracy float -> INT8",
+        "size float -> INT8",
+        "latency float -> INT8",
+        "operators in INT8",
+        "status",
+        "bundle",
+    )
+    return table(columns, rows)
+
+
+def verification(bundle: Bundle, found: Mapping[str, float | None]) -> RenderableType:
+    """What `dsedge verify` prints; `found` is what `verify_bundle` returned."""
+    manifest, sqnr = bundle.manifest, found["sqnr_db"]
+    return facts(
+        [
+            ("bundle", bundle.path),
+            ("files", f"{counted(len(manifest.files), 'file')}, every sha256 as written"),
+            ("runtime", f"{manifest.runtime.name}, compiled with {manifest.runtime.version}"),
+            ("against float", "identical" if sqnr is None else f"SQNR {sqnr:.1f} dB"),
+            ("against compile", f"max abs difference {number(found['max_abs_from_expected'])}"),
+            ("status", manifest.status),
+        ]
+    )

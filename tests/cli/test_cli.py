@@ -1,0 +1,238 @@
+"""The command line itself: help, usage, errors, exit codes, streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import dsedge.target
+from dsedge.cli import main
+
+ROOT = Path(__file__).parents[2]
+DIGITS = ROOT / "models" / "digits_cnn"
+HEAVY = "numpy onnx onnx_ir onnxruntime pydantic torch rich.progress".split()
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Calls `main` in this process: exit code, standard output, standard error."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dsedge", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def foreign(path: Path, *ops: str) -> Path:
+    """A model whose operators no runtime has."""
+    names = [f"v{i}" for i in range(len(ops) + 1)]
+    nodes = [
+        helper.make_node(op, [names[i]], [names[i + 1]], domain="mine", name=f"node_{op}") for i, op in enumerate(ops)
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in (names[0], names[-1])]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:])
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("mine", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = f"""
+import sys
+sys.argv = ["dsedge", "--help"]
+from dsedge.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+assert not set({HEAVY!r}) & set(sys.modules), set({HEAVY!r}) & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for verb in "compile check explain inspect verify targets passes doctor".split():
+        assert verb in done.stdout
+
+
+def test_every_option_has_a_line_of_help(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = run("compile", "--help")
+    assert code == 0
+    for option in "--target --calib --eval --metric --max-drop --recipe --runtime --output --force --json".split():
+        [line] = [line for line in out.splitlines() if f" {option} " in line]
+        assert len(line.partition(option)[2].split()) > 4, line
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == (0, "dsedge 0.1.0\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compile"],
+        ["compile", "m.onnx"],
+        ["compile", "m.onnx", "-t", "pos", "--max-drop", "1"],
+        ["compile", "m.onnx", "-t", "pos", "--metric", "top1"],
+        ["compile", "m.onnx", "-t", "pos", "--max-drop", "many"],
+        ["compil", "m.onnx"],
+        ["targets", "--verbose"],
+    ],
+)
+def test_wrong_usage(run: Run, arguments: list[str]) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert "Usage:" in err and "Traceback" not in err
+
+
+def test_an_error_is_text_on_standard_error(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("inspect", tmp_path / "none.onnx")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error[DS101]: {tmp_path}/none.onnx: the file cannot be read\n  because: No such file")
+
+
+def test_an_error_is_json_on_standard_output(run: Run) -> None:
+    code, out, err = run("targets", "rasberry-pi", "--json")
+    assert (code, err) == (2, "")
+    error = json.loads(out)["error"]
+    assert error["code"] == "DS141"
+    assert "did you mean 'raspberry-pi'" in error["hint"]
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_debug_shows_the_traceback(run: Run, place: str) -> None:
+    code, _, err = run(*(["--debug", "targets", "x"] if place == "before" else ["targets", "x", "--debug"]))
+    assert code == 2
+    assert "Traceback" in err and "error[DS141]" in err
+
+
+def test_names_are_neither_markup_nor_control_codes(run: Run, tmp_path: Path) -> None:
+    _, _, err = run("inspect", tmp_path / "[bold]x[/bold]\x1b[2J\n:smile:.onnx")
+    assert "[bold]x[/bold]\\x1b[2J\\n:smile:.onnx" in err
+    assert "\x1b" not in err
+
+
+@pytest.mark.parametrize("error", [ValueError("a [b] c"), MemoryError(), RecursionError("too deep"), OSError(5, "I/O")])
+def test_an_unexpected_error_is_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(dsedge.target, "load_target", fail)
+    code, out, err = run("targets", "t4")
+    assert (code, out) == (3, "")
+    assert err.startswith("error[DS999]: an error inside dsedge\n")
+    assert f"because: {type(error).__name__}: {error}" in err and "--debug" in err and "Traceback" not in err
+
+
+def test_check_lists_every_unsupported_operator(run: Run, tmp_path: Path) -> None:
+    model = foreign(tmp_path / "m.onnx", "Fold", "Spindle")
+    code, out, err = run("check", model, "-t", "raspberry-pi-5")
+    assert (code, out) == (2, "")
+    assert "error[DS201]" in err and "node_Fold" in err and "node_Spindle" in err
+    code, out, err = run("check", model, "-t", "raspberry-pi-5", "--json")
+    assert (code, err) == (2, "")
+    assert json.loads(out)["error"]["code"] == "DS201"
+
+
+def test_check_previews_the_plan(run: Run) -> None:
+    code, out, err = run("check", DIGITS / "digits_cnn.onnx", "-t", "pos")
+    assert (code, err) == (0, "")
+    assert "runs every operator" in out and "onnxruntime/x86-vnni" in out
+    code, out, _ = run("check", DIGITS / "digits_cnn.onnx", "-t", "pos", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["target"] == "pos-x86" and found["runtimes"] == {"onnxruntime": []}
+    assert {"Conv"} <= {node["op"] for node in found["plan"]["nodes"] if node["precision"] == "int8"}
+
+
+def test_targets_passes_doctor(run: Run) -> None:
+    code, out, _ = run("targets")
+    assert code == 0 and "raspberry-pi-5" in out and "(tensorrt)" in out
+    code, out, _ = run("targets", "jetson")
+    assert code == 0 and "jetson-orin-nano" in out and "no backend yet" in out
+    code, out, _ = run("passes")
+    assert code == 0 and "fold-batchnorm" in out
+    code, out, _ = run("passes", "fold-batchnorm")
+    assert code == 0 and all(f"\n{section}:\n" in out for section in ("What", "Why", "When not", "Cost"))
+    code, _, err = run("passes", "fold-batchnrm")
+    assert code == 2 and "did you mean 'fold-batchnorm'" in err
+    code, out, _ = run("doctor", "--json")
+    parts = {part["name"]: part for part in json.loads(out)["parts"]}
+    assert code == 0 and parts["onnxruntime"]["version"] and {"torch", "images"} <= set(parts)
+
+
+def test_sigterm_ends_with_a_coded_error() -> None:
+    script = """
+import os, signal, sys, time
+import dsedge.target
+from dsedge.cli import main
+def wait(name):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+dsedge.target.load_target = wait
+sys.argv = ["dsedge", "targets", "t4"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.startswith("error[DS900]: interrupted")
+
+
+def test_ctrl_c_in_mid_compile_leaves_nothing(tmp_path: Path) -> None:
+    np.savez(tmp_path / "calib.npz", image=np.random.default_rng(0).random((50_000, 1, 8, 8), np.float32))
+    out = tmp_path / "out" / "bundle"
+    command = [sys.executable, "-m", "dsedge", "compile", DIGITS / "digits_cnn.onnx", "-t", "pos"]
+    command += ["--calib", tmp_path / "calib.npz", "-o", out]
+    environment = os.environ | {"DSEDGE_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 60
+    while not (out.parent.is_dir() and list(out.parent.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, ""), errors
+    assert errors.startswith("error[DS900]")
+    assert list(out.parent.iterdir()) == []
+
+
+def test_a_reader_that_goes_away() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "dsedge", "passes", "--json"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+def test_a_full_disk() -> None:
+    command = [sys.executable, "-m", "dsedge", "passes"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith("error[DS999]") and "Traceback" not in done.stderr
+
+
+def test_a_terminal_without_unicode(tmp_path: Path) -> None:
+    model = shutil.copy(DIGITS / "digits_cnn.onnx", tmp_path / "数é.onnx")
+    command = [sys.executable, "-m", "dsedge", "inspect", model]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\u6570\\xe9" in done.stdout

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+from dsedge.bundle import Manifest
+from dsedge.report.html import render
+from dsedge.report.markup import tag
+
+HOSTILE = "</style></title><script>alert(1)</script><img src=x onerror=alert(1)>\"'&\x1b\u202e"
+VOID = {"meta", "rect", "line"}
+
+
+class Page(HTMLParser):
+    """Collects elements and text, and checks that elements close in order."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(document)
+        self.close()
+        assert not self.open, "elements are left open"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += f"{data} "
+
+
+def poisoned(data: Any) -> Any:
+    """Every string that is not one of the manifest's fixed words becomes hostile, keys of free mappings included."""
+    fixed = {"verified", "int8", "model", "golden"}
+    if isinstance(data, dict):
+        return {key: poisoned(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [poisoned(item) for item in data]
+    return HOSTILE if isinstance(data, str) and data not in fixed else data
+
+
+def test_hostile_names_stay_text(manifest: Callable[..., Manifest], plan: dict[str, Any]) -> None:
+    data = poisoned(manifest(notes=["a note"]).to_json())
+    data["latency"][0]["conditions"] = {HOSTILE: HOSTILE}
+    clean = Page(render(manifest(notes=["a note"]), plan))
+    attacked = Page(render(Manifest.model_validate(data), poisoned(plan)))
+    kinds = {name for name, _ in attacked.elements}
+    assert kinds <= {name for name, _ in clean.elements}, "the hostile strings made an element"
+    attributes = {key for _, given in attacked.elements for key in given}
+    assert attributes == {key for _, given in clean.elements for key in given}
+    assert "alert(1)" in attacked.text
+    assert not {"\x1b", "\u202e"} & set(attacked.text)
+
+
+def test_nothing_is_loaded_from_elsewhere(manifest: Callable[..., Manifest], plan: dict[str, Any]) -> None:
+    document = render(manifest(), plan)
+    page = Page(document)
+    assert not {"script", "link", "img", "iframe", "object"} & {name for name, _ in page.elements}
+    assert not {"src", "href"} & {key for _, given in page.elements for key in given}
+    assert not re.search(r"url\(|@import|https?://", document)
+    policies = [given["content"] for _, given in page.elements if given.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
+
+
+def test_bars_are_in_proportion(manifest: Callable[..., Manifest], plan: dict[str, Any]) -> None:
+    page = Page(render(manifest(), plan))
+    bars = [given for name, given in page.elements if name == "rect" and given["height"] == "18" and "rx" in given]
+    widths = {given["class"]: float(given["width"] or 0) for given in bars}
+    assert abs(widths["float"] / widths["int8"] - 4.0 / 1.6) < 0.01
+
+
+def test_everything_is_told(manifest: Callable[..., Manifest], plan: dict[str, Any]) -> None:
+    shown = Page(render(manifest(notes=["lifted to float"]), plan)).text
+    for words in ("all 3 gates pass", "98.33", "35.1 dB", "calib.npz", "cd" * 32, "bn_3 not folded", "lifted to float"):
+        assert words in shown, words
+    assert "softmax_1, softmax_2" in shown, "islands with one reason stand in one row"
+    assert "batch x 3 x ?" in shown
+
+
+def test_what_was_not_measured_is_said(unmeasured: Manifest) -> None:
+    shown = Page(render(unmeasured.model_copy(update={"metrics": [], "fidelity": None, "calibration": None}), {})).text
+    assert "Not measured here: another architecture." in shown
+    assert "no evaluation data was given" in shown
+    assert "1 of 2 gates pass, 1 not measured" in shown
+
+
+def test_attributes_are_escaped() -> None:
+    assert tag("td", "<b>", class_='"><script>') == '<td class="&quot;&gt;&lt;script&gt;">&lt;b&gt;</td>'
