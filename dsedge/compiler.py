@@ -27,6 +27,11 @@ from dsedge.steps import Progress, Steps
 from dsedge.target import Target, load_target
 
 
+_QUANTIZED = frozenset(
+    "QuantizeLinear DynamicQuantizeLinear ConvInteger MatMulInteger QGemm DynamicQuantizeLSTM".split()
+)
+
+
 def compile(
     model: Any,
     *,
@@ -68,6 +73,7 @@ def compile(
         board = target if isinstance(target, Target) else load_target(target)
         backend, notes = choose_backend(board, runtime)
         source = load(model, example_inputs=example_inputs)
+        _require_float(source)
         method = data.load_recipe(recipe).method if recipe else candidate.DEFAULT_METHOD
         samples = _open_calibration(calibration, source, recipe)
         judge = judge_by(evaluate, max_drop, source, recipe)
@@ -143,6 +149,26 @@ def _open_calibration(source: Any, model: Model, recipe: str | Path | None) -> d
             hint="give --calib DATA; `--calib random` takes noise, and says so in the bundle",
         )
     return data.open_data(source, model, recipe=recipe)
+
+
+def _require_float(model: Model) -> None:
+    """Refuse what cannot be calibrated: a model that is quantized already, and inputs that numpy has no dtype for."""
+    for node in model.graph.graph.all_nodes():
+        if node.op_type in _QUANTIZED or node.op_type.startswith("QLinear"):
+            raise LoadError(
+                "DS109",
+                f"the model is quantized already: it holds {node.op_type}",
+                where=model.source,
+                hint="compile the float model that it was made from",
+            )
+    for spec in model.inputs:
+        if spec.dtype.startswith(("bfloat", "float8", "float4", "int4", "uint4")):
+            raise LoadError(
+                "DS106",
+                f"input {spec.name!r} is {spec.dtype}, which numpy cannot hold",
+                where=model.source,
+                hint="export the model with float32 inputs",
+            )
 
 
 def _require_supported(model: Model, backend: Backend) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from dsedge.errors import VerifyError
 
 if TYPE_CHECKING:
     import onnxruntime as ort
+
+
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from \S+ failed: ?)?")
 
 
 def open_session(
@@ -56,4 +60,5 @@ def open_session(
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300]
+    line = str(error).strip().splitlines()[0]
+    return _PREFIX.sub("", line)[:300]

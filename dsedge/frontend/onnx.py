@@ -81,8 +81,8 @@ def from_proto(proto: onnx.ModelProto, name: str, source: str, fingerprint: str,
         graph = ir.from_proto(proto)
         if folder is not None:
             ir.external_data.set_base_dir(graph.graph, str(folder))
-        common.TopologicalSortPass()(graph)  # order and node names mean nothing, but runtimes insist on them
-        common.NameFixPass()(graph)
+        common.TopologicalSortPass()(graph)
+        _name_nodes(graph)
         for graph_like in graph.graphs():
             _check_weights(graph_like, source)
     except LoadError:
@@ -98,6 +98,17 @@ def from_proto(proto: onnx.ModelProto, name: str, source: str, fingerprint: str,
                 "DS106", f"input {spec.name!r} has an axis of length 0", where=source, because=f"its shape is {spec}"
             )
     return model
+
+
+def _name_nodes(graph: ir.Model) -> None:
+    """Give every node a name of its own: runtimes insist on it, and plans and reports refer to nodes by name."""
+    taken: set[str] = set()
+    for node in graph.graph.all_nodes():
+        name = node.name or f"{node.op_type}_{len(taken)}"
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        node.name = name
 
 
 def _check_names(proto: onnx.ModelProto, source: str) -> None:

@@ -2,7 +2,7 @@
 
 Three readings of the graph, each short:
 
-1. every node against its rule: may it be INT8, and if not, why;
+1. every node against its rule: may it be INT8, and if not, why (some are worth it only where INT8 reaches them);
 2. operators that are INT8 only in company (`follow`, `share`) keep it where an INT8 value reaches them and something
    INT8 comes behind them, or where they make the data smaller (pools): elsewhere the conversions would cost more than
    the operator saves. So what lies behind the last convolution or matrix product (the decode tail of a detector, say)
@@ -134,14 +134,17 @@ def _written_int8(
 def _fed(
     graph: ir.Graph,
     rules: Mapping[ir.Node, OpRule],
-    refused: Mapping[ir.Node, str | None],
+    refused: dict[ir.Node, str | None],
     heads: Mapping[ir.Node, ir.Node],
 ) -> dict[ir.Node, bool]:
-    """Whether an INT8 value reaches each node."""
+    """Whether an INT8 value reaches each node; where none does, a node may be refused for that."""
     fed: dict[ir.Node, bool] = {}
     for node in graph:
-        indices = _activation_inputs(node, rules[node]) if rules[node].kind != "float" else range(len(node.inputs))
+        rule = rules[node]
+        indices = _activation_inputs(node, rule) if rule.kind != "float" else range(len(node.inputs))
         fed[node] = any(_written_int8(node.inputs[i], rules, refused, heads, fed) for i in indices)
+        if rule.alone and not fed[node] and not refused[node]:
+            refused[node] = rule.alone(node)
     return fed
 
 

@@ -72,6 +72,7 @@ class OpRule:
         ends: whether a `follow` or `share` operator keeps INT8 with nothing INT8 behind it, because it makes the data
             smaller: what is converted back is little.
         fixed_output: scale and zero point that the runtime imposes on the output, or None.
+        alone: looks at a `compute` node that no INT8 value reaches, and says why it is not worth to begin INT8 there.
         when: conditions beyond the operator's type; the first reason given keeps the node in float.
         because: why the operator is as it is; printed by `dsedge explain`.
         domain: operator domain, "" for ONNX's own.
@@ -86,6 +87,7 @@ class OpRule:
     output: bool = True
     ends: bool = False
     fixed_output: tuple[float, int] | None = None
+    alone: Condition | None = None
     when: tuple[Condition, ...] = ()
     because: str = ""
     domain: str = ""
@@ -102,11 +104,12 @@ def weighted(
     axis: int | Callable[[ir.Node], int] | None,
     bias: int | None = None,
     output: bool = True,
+    alone: Condition | None = None,
     when: tuple[Condition, ...] = (),
     because: str = "",
 ) -> tuple[OpRule, ...]:
     """An operator with one activation input and a constant weight."""
-    return (OpRule(op, "compute", (0,), (weight,), axis, bias, output, when=when, because=because),)
+    return (OpRule(op, "compute", (0,), (weight,), axis, bias, output, alone=alone, when=when, because=because),)
 
 
 def follows(ops: str, *, ends: bool = False, when: tuple[Condition, ...] = (), because: str = "") -> tuple[OpRule, ...]:

@@ -12,7 +12,17 @@ from typing import Literal
 import onnx_ir as ir
 
 from dsedge.model import dims, static_shape
-from dsedge.quant.contract import Contract, NumberFormat, OpRule, dynamic, follows, shares, stays_float, weighted
+from dsedge.quant.contract import (
+    Condition,
+    Contract,
+    NumberFormat,
+    OpRule,
+    dynamic,
+    follows,
+    shares,
+    stays_float,
+    weighted,
+)
 from dsedge.target import Target
 
 Variant = Literal["x86-vnni", "x86", "arm-dotprod", "arm"]
@@ -20,6 +30,11 @@ Variant = Literal["x86-vnni", "x86", "arm-dotprod", "arm"]
 
 _LEAST_MULTIPLIES = 2**16
 """Matrix products below it are slower in INT8, conversions included; `tools/gemm_threshold.py` measures where."""
+
+
+_LEAST_PRODUCTS = 32
+"""On x86, convolutions that add up fewer products (an RGB stem, the depthwise one behind it) run faster in float when
+their input is float anyway; `tools/stem_threshold.py` measures it."""
 
 
 def _gemm_axis(node: ir.Node) -> int:
@@ -34,6 +49,13 @@ def _plain_gemm(node: ir.Node) -> str | None:
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None and (bias.const_value is None or bias.shape is None or len(bias.shape) != 1):
         return "its bias is not a constant vector"
+    return None
+
+
+def _too_light(node: ir.Node) -> str | None:
+    weight = static_shape(node.inputs[1]) if node.inputs[1] is not None else None
+    if weight is not None and (products := math.prod(weight[1:])) < _LEAST_PRODUCTS:
+        return f"{products} products a result are too few to begin INT8 with: the float kernel is faster"
     return None
 
 
@@ -78,8 +100,12 @@ def _lstm_default(node: ir.Node) -> str | None:
     return None
 
 
+def _conv(alone: Condition | None) -> tuple[OpRule, ...]:
+    because = "QLinearConv, per-channel weights"
+    return weighted("Conv", axis=0, bias=2, alone=alone, when=(_constant_bias,), because=because)
+
+
 OPERATORS: tuple[OpRule, ...] = (
-    *weighted("Conv", axis=0, bias=2, when=(_constant_bias,), because="QLinearConv, per-channel weights"),
     *weighted(
         "Gemm",
         axis=_gemm_axis,
@@ -149,7 +175,7 @@ def contract(target: Target) -> Contract:
         activation=activation,
         weight=weight,
         bias="int32",
-        operators=OPERATORS,
+        operators=(*_conv(_too_light if target.architecture == "x86_64" else None), *OPERATORS),
         fusions=FUSIONS,
         opset=(13, 25),
         otherwise="ONNX Runtime has no INT8 kernel for this operator that pays",
