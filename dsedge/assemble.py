@@ -21,7 +21,7 @@ from dsedge.bundle import (
     describe,
     write_manifest,
 )
-from dsedge.candidate import Baseline, Candidate
+from dsedge.candidate import Baseline, Candidate, precision
 from dsedge.data import Data
 from dsedge.model import Model, TensorSpec
 from dsedge.report.html import render
@@ -125,9 +125,8 @@ def _precision(chosen: Candidate) -> Precision:
         for n in nodes
         if n.precision == "float" or n.name in unmatched
     ]
-    kinds = {n.precision for n in nodes}
     return Precision(
-        precision="int8" if "int8" in kinds else "int8_dynamic" if "int8_dynamic" in kinds else "float32",
+        precision=precision(chosen.plan),
         int8_ops=chosen.audit.int8_ops,
         float_ops=chosen.audit.float_ops,
         total_ops=chosen.audit.int8_ops + chosen.audit.float_ops,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import onnx_ir as ir
 
@@ -34,6 +35,8 @@ from dsedge.verify import Outputs, fidelity, golden_count, load_artifact, predic
 
 DEFAULT_METHOD: Method = "mse"
 TRIES = 6
+DYNAMIC_MARGIN_DB = 20.0
+"""The Q/DQ graph does not hold the rounding of activations that a runtime quantizes as they come."""
 THREADS = 1
 """Threads of latency measurements: one core gives figures that repeat."""
 
@@ -136,7 +139,7 @@ def search(
     lifted: dict[str, str] = {}
     statistics = Statistics()
     notes: list[str] = []
-    failed: list[Gate] = []
+    rejected: Candidate | None = None
     for attempt in range(TRIES):
         with steps("annotate"):
             plan = annotate(graph, contract, lifted=lifted)
@@ -162,28 +165,22 @@ def search(
             found = _verified(plan, artifact, quantized, audit, base, backend, judge, statistics.samples)
         if found.metric and judge and judge.max_drop is not None:
             gate = gates.accuracy_gate(found.metric, judge.max_drop)
+            found = replace(found, gates=[gate])
             if not gate.passed:
-                failed = [gate]
+                rejected = found
                 with steps("refine", changed=True):
                     worst = _worst(model, plan, contract, observers, method, base, attempt, steps)
                 reason = f"lifted to float by the accuracy gate ({gate.name} {gate.value:.3g} > {gate.limit:.3g})"
                 lifted |= dict.fromkeys(worst, reason)
                 notes += [f"{node} was {reason}" for node in worst]
                 continue
-            found = replace(found, gates=[gate, *found.gates])
         with steps("measure"):
-            found = _measured(found, base, backend, target, notes)
-        if all(gate.passed is not False for gate in found.gates):
-            return found
-        failed = [gate for gate in found.gates if gate.passed is False]
-        break
-    if failed:
-        notes.append("no INT8 artifact passed its gates: this is the float one")
-    else:
-        quantizable = Gate(name="int8", limit=1, value=0, passed=False, note="nothing in the model runs in INT8")
-        failed = [quantizable]
-        notes.append("nothing in the model can run in INT8 on this runtime: this is the float artifact")
-    return _float_candidate(graph, base, backend.contract(target), judge, failed, statistics.samples, notes)
+            found = replace(_measured(found, base, backend, target), notes=notes)
+        if any(gate.name == gates.LATENCY_VS_FLOAT and gate.passed is False for gate in found.gates):
+            rejected = found
+            break
+        return found
+    return _float_candidate(graph, base, contract, judge, rejected, statistics.samples, notes)
 
 
 def _observe(
@@ -238,7 +235,8 @@ def _verified(
     got = run_all(predict, base.samples)
     golden = golden_count(base.samples, got)
     simulated = run_all(predictor(quantized, optimize=False), base.samples[:golden])
-    near = fidelity(base.outputs, simulated, got, golden)
+    dynamic = any(node.precision == "int8_dynamic" for node in plan.nodes.values())
+    near = fidelity(base.outputs, simulated, got, golden, margin_db=DYNAMIC_MARGIN_DB if dynamic else 3.0)
     metric = judge.compare(base.value[0], predict) if judge and base.value else None
     return Candidate(plan, artifact, audit, near, got, metric, [], [], samples, [])
 
@@ -267,13 +265,13 @@ def _worst(
     return ranked[: 2**attempt]
 
 
-def _measured(found: Candidate, base: Baseline, backend: Backend, target: Target, notes: list[str]) -> Candidate:
+def _measured(found: Candidate, base: Baseline, backend: Backend, target: Target) -> Candidate:
     matches, why = target.matches_host()
     rows: list[Latency] = []
     if matches:
         runs = {
             "float32": load_artifact(backend.NAME, base.artifact, THREADS),
-            "int8": load_artifact(backend.NAME, found.artifact, THREADS),
+            precision(found.plan): load_artifact(backend.NAME, found.artifact, THREADS),
         }
         rows = measure(runs, base.samples[0].feeds, f"{backend.NAME} {backend.version()}", THREADS)
     judged = [
@@ -281,7 +279,13 @@ def _measured(found: Candidate, base: Baseline, backend: Backend, target: Target
         *gates.latency_gates(rows, target.budgets, "" if matches else f"not measured here: {why}"),
         *gates.size_gates(base.artifact.stat().st_size, found.artifact.stat().st_size, target.budgets),
     ]
-    return replace(found, latency=rows, gates=judged, notes=notes)
+    return replace(found, latency=rows, gates=judged)
+
+
+def precision(plan: QuantPlan) -> Literal["int8", "int8_dynamic", "float32"]:
+    """The precision of an artifact as a whole: static INT8 where any node is."""
+    kinds = {node.precision for node in plan.nodes.values()}
+    return "int8" if "int8" in kinds else "int8_dynamic" if "int8_dynamic" in kinds else "float32"
 
 
 def _float_candidate(
@@ -289,16 +293,27 @@ def _float_candidate(
     base: Baseline,
     contract: Contract,
     judge: Judge | None,
-    failed: list[Gate],
+    rejected: Candidate | None,
     samples: int,
     notes: list[str],
 ) -> Candidate:
-    plan = annotate(graph, contract, lifted={node.name or "": "the float artifact was shipped" for node in graph})
-    floats = sum(node.precision == "float" for node in plan.nodes.values())
+    """The float artifact, with the gates and the latency of the INT8 one that was rejected last."""
+    if rejected is None:
+        failed = [Gate(name="int8", limit=1, value=0, passed=False, note="nothing in the model runs in INT8")]
+        notes = [*notes, "nothing in the model can run in INT8 on this runtime: this is the float artifact"]
+        kept = annotate(graph, contract)
+    else:
+        failed = rejected.gates
+        names = ", ".join(gate.name for gate in failed if gate.passed is False)
+        notes = [*notes, f"no INT8 artifact passed its gates ({names}): this is the float one"]
+        reason = f"the INT8 artifact failed a gate ({names}), so the float one was shipped"
+        kept = annotate(graph, contract, lifted={node.name or "": reason for node in graph})
+    floats = sum(node.precision == "float" for node in kept.nodes.values())
     near = fidelity(base.outputs, base.outputs, base.outputs, golden_count(base.samples, base.outputs))
     audit = Audit(True, "the float artifact: nothing to audit", 0, floats, {})
     metric = None
     if judge and base.value:
         value, count = base.value
         metric = Metric(name=judge.name, float=value, quantized=value, drop=0.0, samples=count)
-    return Candidate(plan, base.artifact, audit, near, base.outputs, metric, [], failed, samples, notes)
+    latency = rejected.latency if rejected else []
+    return Candidate(kept, base.artifact, audit, near, base.outputs, metric, latency, failed, samples, notes)

@@ -26,7 +26,6 @@ from dsedge.quant.plan import QuantPlan
 from dsedge.steps import Progress, Steps
 from dsedge.target import Target, load_target
 
-
 _QUANTIZED = frozenset(
     "QuantizeLinear DynamicQuantizeLinear ConvInteger MatMulInteger QGemm DynamicQuantizeLSTM".split()
 )

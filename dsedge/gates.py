@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dsedge.bundle import Gate, Latency, Metric
 from dsedge.target import Budgets
 
+LATENCY_VS_FLOAT = "latency_vs_float"
 LATENCY_TOLERANCE = 1.03
 """How much slower than float still counts as equal: the noise of two medians taken in turns."""
 
@@ -27,7 +28,7 @@ def latency_gates(rows: Sequence[Latency], budgets: Budgets, note: str) -> list[
         note: why nothing was measured.
     """
     ratio = rows[1].median_ms / rows[0].median_ms if len(rows) == 2 else None
-    gates = [_at_most("latency_vs_float", LATENCY_TOLERANCE, ratio, note)]
+    gates = [_at_most(LATENCY_VS_FLOAT, LATENCY_TOLERANCE, ratio, note)]
     if budgets.latency_ms is not None:
         gates.append(_at_most("latency_ms", budgets.latency_ms, None, "only a run on the board can tell"))
     return gates

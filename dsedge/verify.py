@@ -93,7 +93,7 @@ def same_function(original: Model, normalized: Model, samples: Sequence[Batch]) 
     return largest
 
 
-def fidelity(reference: Outputs, simulated: Outputs, got: Outputs, golden: int) -> Fidelity:
+def fidelity(reference: Outputs, simulated: Outputs, got: Outputs, golden: int, *, margin_db: float = 3.0) -> Fidelity:
     """How near an artifact's outputs are to the float model's.
 
     Args:
@@ -101,13 +101,14 @@ def fidelity(reference: Outputs, simulated: Outputs, got: Outputs, golden: int) 
         simulated: outputs of the Q/DQ graph, executed node by node; for the first samples at least.
         got: outputs of the artifact on the real runtime.
         golden: how many of the first samples are the golden ones.
+        margin_db: how much farther from the float model than the Q/DQ graph the artifact may be.
 
     Raises:
-        VerifyError: DS501 when the artifact is more than 3 dB farther from the float model than the Q/DQ graph is.
+        VerifyError: DS501 when the artifact is farther away than that.
     """
     few = len(simulated)
     reached, expected = _worst_sqnr(reference[:few], got[:few]), _worst_sqnr(reference[:few], simulated)
-    if not close_enough(reached, expected):
+    if not close_enough(reached, expected, margin_db):
         raise VerifyError(
             "DS501",
             f"the artifact reaches {reached:.1f} dB, its own Q/DQ graph "

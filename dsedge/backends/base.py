@@ -11,14 +11,16 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Protocol, cast
-
-import onnx_ir as ir
+from typing import TYPE_CHECKING, Protocol, cast
 
 from dsedge.errors import LoadError, did_you_mean
-from dsedge.quant.contract import Contract
-from dsedge.quant.plan import QuantPlan
-from dsedge.target import Target
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from dsedge.quant.contract import Contract
+    from dsedge.quant.plan import QuantPlan
+    from dsedge.target import Target
 
 ENTRY_POINTS = "dsedge.backends"
 

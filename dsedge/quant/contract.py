@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import onnx_ir as ir
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 Kind = Literal["compute", "follow", "share", "dynamic", "float"]
 """How an operator takes part.
@@ -30,7 +31,7 @@ Kind = Literal["compute", "follow", "share", "dynamic", "float"]
 - float: never.
 """
 
-Condition = Callable[[ir.Node], str | None]
+Condition = Callable[["ir.Node"], str | None]
 """Looks at a node and returns the reason why it cannot be INT8, or None when it can."""
 
 

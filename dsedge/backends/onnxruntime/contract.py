@@ -54,6 +54,10 @@ def _plain_gemm(node: ir.Node) -> str | None:
 
 def _too_light(node: ir.Node) -> str | None:
     weight = static_shape(node.inputs[1]) if node.inputs[1] is not None else None
+    users = list(node.outputs[0].consumers())
+    users += [behind for user in users if user.op_type in FUSIONS["Conv"] for behind in user.outputs[0].consumers()]
+    if any(user.op_type == "MaxPool" for user in users):
+        return None  # the optimizer moves the quantizer above the pool, into a layout whose INT8 pool is slow
     if weight is not None and (products := math.prod(weight[1:])) < _LEAST_PRODUCTS:
         return f"{products} products a result are too few to begin INT8 with: the float kernel is faster"
     return None
