@@ -269,7 +269,7 @@ def _measured(found: Candidate, base: Baseline, backend: Backend, target: Target
     matches, why = target.matches_host()
     rows: list[Latency] = []
     if matches:
-        runs = {
+        runs: dict[str, Predict] = {
             "float32": load_artifact(backend.NAME, base.artifact, THREADS),
             precision(found.plan): load_artifact(backend.NAME, found.artifact, THREADS),
         }

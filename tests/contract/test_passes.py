@@ -41,7 +41,7 @@ GRAPHS = {
     "a loop whose state grows": (
         20,
         "g (float[2] x, int64 n, bool go) => (float[M] y, float[K, 2] s) { y, s = Loop(n, go, x) <body = l"
-        " (int64 i, bool k, float[2] v) => (bool ko, float[M] w, float[2] u) { ko = Identity(k)"
+        " (int64 i, bool k, float[S] v) => (bool ko, float[M] w, float[2] u) { ko = Identity(k)"
         " d = Shape(v)  f = Cast<to = 1>(d)  p = Add(v, f)  w = Concat<axis = 0>(p, x)  u = Identity(x) }> }",
     ),
     "a convolution of an old opset": (

@@ -30,8 +30,8 @@ def test_zeros_are_dropped(graph, check, state):
     assert list(lstm.inputs[5:]) == [None, None]
 
 
-@pytest.mark.parametrize("state", ["s = Identity(h)", "s = Neg(g)"])
+@pytest.mark.parametrize("state", ["s = Identity(h)", "s = Neg(z)", "s = Concat<axis = 2>(zero, one)"])
 def test_other_states_stay_with_a_note(graph, check, state):
-    arrays = {"h": STATES["h"]} if "h" in state else {"g": STATES["z"]}
+    arrays = {**STATES, "zero": np.zeros((1, 1, 1), np.float32), "one": np.ones((1, 1, 1), np.float32)}
     result = check(_lstm(graph, state, **arrays), "drop-zero-states", changes=False, batch=1)
     assert result.notes == ["n_y: the initial state 's' is not constant zero"] * 2

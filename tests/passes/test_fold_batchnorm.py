@@ -46,6 +46,14 @@ def test_a_shared_weight_is_folded_for_one_user_only(graph, check):
     assert [node.inputs[1].name for node in result.model.graph] == ["w_folded", "w"]
 
 
+def test_the_default_epsilon_is_the_operators(graph, check):
+    arrays = {**_norm(4), "v": np.full(4, 1e-5, np.float32)}
+    model = graph(
+        "float[1,4] x", "float[1,4] y", "c = Gemm(x, w)  y = BatchNormalization(c, g, o, m, v)", w=_w(4, 4), **arrays
+    )
+    check(model, "fold-batchnorm")
+
+
 REFUSED = {
     "has 2 consumers": ("", "", "c = Conv(x, w)  n = BatchNormalization(c, g, o, m, v)  y = Add(n, c)"),
     "is an output of the graph": ("", ", float[A, B, C] c", f"c = Conv(x, w)  {NORM}"),

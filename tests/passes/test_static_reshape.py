@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dsedge.passes.static_reshape import _target
+
 ONE, MINUS = np.int64([1]), np.int64([-1])
 
 
@@ -27,3 +29,17 @@ def test_a_computed_target_becomes_constant(graph, check, target, expected):
 def test_two_open_axes_stay_with_a_note(graph, check):
     model = graph("float[N, M, 4] x", "float[A, B, C] y", "s = Shape(x)  y = Reshape(x, s)")
     assert "more than one axis" in check(model, "static-reshape", changes=False).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "result"),
+    [
+        (("N", 3, 4), ("N", None, 5)),
+        (("N", 0), ("N", None)),
+        (("N", 4), (None, 0)),
+        (("N", "N", 4), ("N", None)),
+        (("N", 4), (None, None)),
+    ],
+)
+def test_no_length_is_made_up(source, result):
+    assert _target(source, result) is None
