@@ -31,7 +31,7 @@ from dsedge.quant.plan import QuantPlan
 from dsedge.quant.sensitivity import rank
 from dsedge.steps import Steps
 from dsedge.target import Target
-from dsedge.verify import Outputs, fidelity, golden_count, load_artifact, predictor, run_all
+from dsedge.verify import Outputs, Predict, fidelity, golden_count, load_artifact, predictor, run_all
 
 DEFAULT_METHOD: Method = "mse"
 TRIES = 6
