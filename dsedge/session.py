@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ def open_session(
     optimize: bool = True,
     threads: int | None = None,
     save_optimized: Path | None = None,
+    config: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
     """Open a session on the CPU.
 
@@ -32,6 +34,7 @@ def open_session(
         optimize: with graph optimizations; without them every node runs as it is written.
         threads: intra-op threads; None for all cores.
         save_optimized: where to write the graph that the runtime really executes.
+        config: session configuration entries.
 
     Raises:
         VerifyError: DS502 when the runtime refuses the model.
@@ -47,6 +50,8 @@ def open_session(
         options.inter_op_num_threads = 1
     if save_optimized is not None:
         options.optimized_model_filepath = str(save_optimized)
+    for key, value in (config or {}).items():
+        options.add_session_config_entry(key, value)
     with tempfile.TemporaryDirectory() as folder:
         path = model
         if isinstance(model, ir.Model):
