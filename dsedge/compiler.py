@@ -85,6 +85,7 @@ def compile(
             first = samples.head(verify.FIDELITY_SAMPLES)
             difference = verify.same_function(source, graph, first[: verify.GOLDEN_SAMPLES])
             normalize_notes.append(f"outputs differ by at most {difference:.2g} from the original's")
+            _require_opset(graph, backend, board)
         for r in records:
             steps.add(PassInfo(name=r.name, seconds=round(r.seconds, 4), changed=r.changed, notes=list(r.notes)))
         shown = judge.data.head(verify.FIDELITY_SAMPLES) if judge and judge.data else first
@@ -168,6 +169,13 @@ def _require_float(model: Model) -> None:
                 where=model.source,
                 hint="export the model with float32 inputs",
             )
+
+
+def _require_opset(model: Model, backend: Backend, target: Target) -> None:
+    least, greatest = backend.contract(target).opset
+    if model.opset and not least <= model.opset <= greatest:  # 0: no operator of the default domain
+        what = f"{backend.NAME} reads opset {least} to {greatest}, the model has {model.opset}"
+        raise LoadError("DS108", what, where=model.source, hint=f"export it with opset {greatest} or below")
 
 
 def _require_supported(model: Model, backend: Backend) -> None:

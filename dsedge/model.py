@@ -82,10 +82,6 @@ class Model:
         """The same model with another graph."""
         return replace(self, graph=graph)
 
-    def to_bytes(self) -> bytes:
-        """The graph as a serialized ONNX ModelProto with its weights inside."""
-        return bytes(ir.to_proto(self.graph).SerializeToString())
-
 
 def dtype_name(value: ir.Value) -> str:
     """numpy's name for the element type of a value: "float32", "uint8", "string", or "unknown"."""

@@ -63,5 +63,11 @@ def compile_(
         from dsedge.report.terminal import bundle_summary
 
         show(bundle_summary(bundle))
-    if bundle.manifest.failed:
-        raise typer.Exit(1)
+    if failed := bundle.manifest.failed:
+        if json:
+            raise typer.Exit(1)
+        from dsedge.errors import GateError
+
+        limits = ", ".join(f"{g.name} is {g.value:.3g}, limit {g.limit:.3g}" for g in failed)
+        hint = "the bundle holds the float artifact" if bundle.manifest.precision.int8_ops == 0 else None
+        raise GateError("DS601", f"a gate failed: {limits}", where=str(bundle.path), hint=hint)

@@ -12,7 +12,7 @@ Three readings of the graph, each short:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -49,7 +49,7 @@ def annotate(graph: ir.Graph, contract: Contract, *, lifted: Mapping[str, str] |
             if head is not None:
                 plan = replace(plan, precision="int8", reason=f"fused into {head.name}", head=_name(head))
             else:
-                inputs = tuple(_activation_inputs(node, rule))
+                inputs = tuple(rule.activation_inputs(node))
                 plan = replace(
                     plan,
                     precision="int8_dynamic" if rule.kind == "dynamic" else "int8",
@@ -77,13 +77,6 @@ def _const(node: ir.Node, index: int) -> bool:
     return index < len(node.inputs) and (v := node.inputs[index]) is not None and v.const_value is not None
 
 
-def _activation_inputs(node: ir.Node, rule: OpRule) -> Iterator[int]:
-    wanted = range(len(node.inputs)) if rule.inputs is None else rule.inputs
-    for i in wanted:
-        if i < len(node.inputs) and node.inputs[i] is not None:
-            yield i
-
-
 def _refusal(node: ir.Node, rule: OpRule, lifted: Mapping[str, str]) -> str | None:
     """Why this node cannot be INT8, or None."""
     if _name(node) in lifted:
@@ -93,7 +86,7 @@ def _refusal(node: ir.Node, rule: OpRule, lifted: Mapping[str, str]) -> str | No
     for index in rule.weights:
         if not _const(node, index):
             return f"input {index}, its weight, is not a constant"
-    for i in (*_activation_inputs(node, rule), *rule.weights):
+    for i in (*rule.activation_inputs(node), *rule.weights):
         value = node.inputs[i]
         if value is not None and value.dtype not in _QUANTIZABLE:
             return f"input {i} is {value.dtype.name if value.dtype is not None else 'of unknown type'}, not FLOAT"
@@ -141,7 +134,7 @@ def _fed(
     fed: dict[ir.Node, bool] = {}
     for node in graph:
         rule = rules[node]
-        indices = _activation_inputs(node, rule) if rule.kind != "float" else range(len(node.inputs))
+        indices = rule.activation_inputs(node) if rule.kind != "float" else range(len(node.inputs))
         fed[node] = any(_written_int8(node.inputs[i], rules, refused, heads, fed) for i in indices)
         if rule.alone and not fed[node] and not refused[node]:
             refused[node] = rule.alone(node)
@@ -160,7 +153,7 @@ def _leads(
 
     def reads_int8(user: ir.Node, index: int) -> bool:
         rule = rules.get(user)
-        if rule is None or refused[user] or index not in _activation_inputs(user, rule):
+        if rule is None or refused[user] or index not in rule.activation_inputs(user):
             return False
         return rule.kind == "compute" or (rule.kind in ("follow", "share") and leads[user])
 
@@ -231,7 +224,8 @@ def _values(
             continue
         touched = [add(node.inputs[i]) for i in plan.inputs]
         if plan.output:
-            written = [out for out in chained.get(node, node).outputs if out.dtype in _QUANTIZABLE]
+            outputs = chained.get(node, node).outputs
+            written = [o for o in outputs if o.dtype in _QUANTIZABLE and (o.uses() or o.is_graph_output())]
             touched += [add(out, rules[node].fixed_output) for out in written]
         if rules[node].kind == "share":
             tie(touched)

@@ -65,7 +65,8 @@ class OpRule:
     Attributes:
         op: operator type.
         kind: see `Kind`.
-        inputs: indices of the activation inputs that are quantized; None for all that are not constant.
+        inputs: indices of the activation inputs that are quantized; None for all; a function of the node where the
+            graph around it decides (the skip input of a residual Add, say).
         weights: indices of the constant inputs that become INT8.
         axis: per-channel axis of the weights; a function of the node where an attribute decides; None for per-tensor.
         bias: index of the bias, or None.
@@ -81,7 +82,7 @@ class OpRule:
 
     op: str
     kind: Kind
-    inputs: tuple[int, ...] | None = None
+    inputs: tuple[int, ...] | Callable[[ir.Node], tuple[int, ...]] | None = None
     weights: tuple[int, ...] = ()
     axis: int | Callable[[ir.Node], int] | None = None
     bias: int | None = None
@@ -92,6 +93,12 @@ class OpRule:
     when: tuple[Condition, ...] = ()
     because: str = ""
     domain: str = ""
+
+    def activation_inputs(self, node: ir.Node) -> list[int]:
+        """Indices of this node's activation inputs that are quantized and present."""
+        wanted = self.inputs(node) if callable(self.inputs) else self.inputs
+        indices = range(len(node.inputs)) if wanted is None else wanted
+        return [i for i in indices if i < len(node.inputs) and node.inputs[i] is not None]
 
     def channel_axis(self, node: ir.Node) -> int | None:
         """The per-channel axis of this node's weights."""
@@ -130,9 +137,11 @@ def shares(
     return tuple(OpRule(op, "share", inputs, ends=ends, when=when, because=because) for op in ops.split())
 
 
-def dynamic(op: str, *, weights: tuple[int, ...], axis: int | None, because: str) -> tuple[OpRule, ...]:
+def dynamic(
+    op: str, *, weights: tuple[int, ...], axis: int | None, when: tuple[Condition, ...] = (), because: str
+) -> tuple[OpRule, ...]:
     """An operator whose weights become INT8 and whose activations the runtime quantizes as they come."""
-    return (OpRule(op, "dynamic", (), weights, axis, output=False, because=because),)
+    return (OpRule(op, "dynamic", (), weights, axis, output=False, when=when, because=because),)
 
 
 def stays_float(ops: str, because: str) -> tuple[OpRule, ...]:
@@ -154,7 +163,6 @@ class Contract:
         fusions: for each operator, the activations that the runtime fuses into it: no Q/DQ comes between.
         opset: least and greatest opset of the default domain that the runtime reads.
         otherwise: the reason given for operators that are not in the table.
-        notes: facts about the variant, for `dsedge targets` and reports.
     """
 
     runtime: str
@@ -166,7 +174,6 @@ class Contract:
     fusions: Mapping[str, tuple[str, ...]]
     opset: tuple[int, int]
     otherwise: str
-    notes: tuple[str, ...] = ()
     _by_op: dict[tuple[str, str], OpRule] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:

@@ -98,7 +98,7 @@ def _constant_pad(node: ir.Node) -> str | None:
     return None if node.attributes.get_string("mode", "constant") == "constant" else "only constant padding is INT8"
 
 
-def _lstm_default(node: ir.Node) -> str | None:
+def _time_major(node: ir.Node) -> str | None:
     if node.attributes.get_int("layout", 0):
         return "DynamicQuantizeLSTM reads time-major sequences only (layout 0)"
     return None
@@ -133,7 +133,13 @@ OPERATORS: tuple[OpRule, ...] = (
         "Reshape Flatten Transpose Squeeze Unsqueeze Slice Split Gather Expand DepthToSpace SpaceToDepth Identity",
         because="copies codes",
     ),
-    *dynamic("LSTM", weights=(1, 2), axis=None, because="DynamicQuantizeLSTM: static Q/DQ would leave it float"),
+    *dynamic(
+        "LSTM",
+        weights=(1, 2),
+        axis=None,
+        when=(_time_major,),
+        because="DynamicQuantizeLSTM: static Q/DQ would leave it float",
+    ),
     *stays_float("GRU RNN", "ONNX Runtime has no INT8 kernel for it; static Q/DQ around it would only add conversions"),
     *stays_float("Softmax LogSoftmax", "QLinearSoftmax is several times slower than the float kernel"),
     *stays_float("LayerNormalization InstanceNormalization", "normalization needs float precision"),
@@ -141,27 +147,16 @@ OPERATORS: tuple[OpRule, ...] = (
 
 FUSIONS = {"Conv": ("Relu", "Clip"), "Add": ("Relu", "Clip")}
 
-_FORMATS: dict[Variant, tuple[NumberFormat, NumberFormat, tuple[str, ...]]] = {
-    "x86-vnni": (
-        NumberFormat("uint8", symmetric=False),
-        NumberFormat("int8", symmetric=True),
-        ("u8 x s8 products accumulate in 32 bits (VNNI)",),
-    ),
-    "x86": (
-        NumberFormat("uint8", symmetric=False),
-        NumberFormat("int8", symmetric=True, bits=7),
-        ("without VNNI two u8 x s8 products are added in 16 bits and saturate: weights use 7 bits",),
-    ),
-    "arm-dotprod": (
-        NumberFormat("int8", symmetric=False),
-        NumberFormat("int8", symmetric=True),
-        ("s8 x s8 uses the dot-product instructions",),
-    ),
-    "arm": (
-        NumberFormat("uint8", symmetric=False),
-        NumberFormat("int8", symmetric=True),
-        ("without dot-product instructions u8 x s8 needs the fewest instructions",),
-    ),
+_U8, _S8 = NumberFormat("uint8", symmetric=False), NumberFormat("int8", symmetric=False)
+_WEIGHT = NumberFormat("int8", symmetric=True)
+
+_FORMATS: dict[Variant, tuple[NumberFormat, NumberFormat]] = {
+    "x86-vnni": (_U8, _WEIGHT),
+    # Without VNNI two products of u8 and s8 are added in 16 bits and saturate, unless weights keep to 7 bits.
+    "x86": (_U8, NumberFormat("int8", symmetric=True, bits=7)),
+    "arm-dotprod": (_S8, _WEIGHT),
+    # Without dot-product instructions u8 x s8 takes the fewest instructions.
+    "arm": (_U8, _WEIGHT),
 }
 
 
@@ -172,7 +167,7 @@ def contract(target: Target) -> Contract:
         variant: Variant = "x86-vnni" if "vnni" in features else "x86"
     else:
         variant = "arm-dotprod" if "dotprod" in features else "arm"
-    activation, weight, notes = _FORMATS[variant]
+    activation, weight = _FORMATS[variant]
     return Contract(
         runtime="onnxruntime",
         variant=variant,
@@ -183,5 +178,4 @@ def contract(target: Target) -> Contract:
         fusions=FUSIONS,
         opset=(13, 25),
         otherwise="ONNX Runtime has no INT8 kernel for this operator that pays",
-        notes=notes,
     )
