@@ -89,7 +89,7 @@ def available() -> dict[str, str]:
         for m in iter_modules([str(package)])
         if m.name != "base" and not m.name.startswith("_")
     }
-    return found | {e.name: e.value for e in entry_points(group=ENTRY_POINTS)}
+    return {e.name: e.value for e in entry_points(group=ENTRY_POINTS)} | found
 
 
 def load_backend(name: str) -> Backend:
@@ -101,4 +101,13 @@ def load_backend(name: str) -> Backend:
     modules = available()
     if name not in modules:
         raise LoadError("DS144", f"there is no backend for the runtime {name!r} yet", hint=did_you_mean(name, modules))
-    return cast(Backend, import_module(modules[name]))
+    try:
+        return cast(Backend, import_module(modules[name]))
+    except ImportError as error:
+        raise LoadError(
+            "DS144",
+            f"the backend for the runtime {name!r} does not load",
+            where=modules[name],
+            because=str(error),
+            hint="`dsedge doctor` lists what is missing",
+        ) from error

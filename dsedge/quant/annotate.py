@@ -93,8 +93,8 @@ def _refusal(node: ir.Node, rule: OpRule, lifted: Mapping[str, str]) -> str | No
     return next((reason for condition in rule.when if (reason := condition(node))), None)
 
 
-def _fused(graph: ir.Graph, contract: Contract, refused: Mapping[ir.Node, str | None]) -> dict[ir.Node, ir.Node]:
-    """Activation -> the node that the runtime fuses it into."""
+def _fused(graph: ir.Graph, contract: Contract, refused: dict[ir.Node, str | None]) -> dict[ir.Node, ir.Node]:
+    """Activation -> the node that the runtime fuses it into; those that are not fused may be refused for that."""
     heads: dict[ir.Node, ir.Node] = {}
     for node in graph:
         absorbed = contract.fusions.get(node.op_type, ()) if not node.domain else ()
@@ -102,8 +102,14 @@ def _fused(graph: ir.Graph, contract: Contract, refused: Mapping[ir.Node, str | 
         if not absorbed or refused[node] or value.is_graph_output():
             continue
         users = list(value.uses())
-        if len(users) == 1 and users[0].node.op_type in absorbed and users[0].idx == 0 and not users[0].node.domain:
-            heads[users[0].node] = node
+        if len(users) != 1 or users[0].idx != 0:
+            continue
+        user = users[0].node
+        if user.op_type in absorbed and not user.domain and not refused.get(user, "in another graph"):
+            heads[user] = node
+    for node in graph:
+        if contract.rule(node).kind == "fuse" and node not in heads and not refused[node]:
+            refused[node] = "INT8 only behind an operator that it is fused into"
     return heads
 
 
@@ -227,6 +233,7 @@ def _values(
             outputs = chained.get(node, node).outputs
             written = [o for o in outputs if o.dtype in _QUANTIZABLE and (o.uses() or o.is_graph_output())]
             touched += [add(out, rules[node].fixed_output) for out in written]
-        if rules[node].kind == "share":
+        separate = rules[node].separate
+        if rules[node].kind == "share" and not (separate and separate(node)):
             tie(touched)
     return {name: ValuePlan(name, root(name), fixed[name]) for name in parent}

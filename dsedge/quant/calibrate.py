@@ -66,14 +66,15 @@ def calibrate(
 
 
 def _observe(observer: Observer, name: str, array: np.ndarray, sample: int) -> None:
-    observer.update(array)
-    if not np.isfinite([observer.low, observer.high]).all():
+    try:
+        observer.update(array)
+    except ValueError as error:
         raise LoadError(
             "DS128",
             f"the value {name!r} is not finite for calibration sample {sample}",
             because="the float model overflows or divides by zero on this sample",
             hint="look at the sample, or leave it out",
-        )
+        ) from error
 
 
 def _exposing(model: ir.Model, values: Collection[str]) -> ir.Model:

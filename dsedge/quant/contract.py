@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Kind = Literal["compute", "follow", "share", "dynamic", "float"]
+Kind = Literal["compute", "follow", "share", "fuse", "dynamic", "float"]
 """How an operator takes part.
 
 - compute: worth INT8 on its own account (convolutions, matrix products).
 - follow: INT8 where it lies between INT8 operators; input and output have scales of their own.
 - share: as follow, and its inputs and outputs share one scale, because it only moves or selects values.
+- fuse: INT8 only where the runtime fuses it into the operator before it (`Contract.fusions`).
 - dynamic: INT8 weights; activations are quantized by the runtime as they come.
 - float: never.
 """
@@ -74,6 +75,7 @@ class OpRule:
         ends: whether a `follow` or `share` operator keeps INT8 with nothing INT8 behind it, because it makes the data
             smaller: what is converted back is little.
         fixed_output: scale and zero point that the runtime imposes on the output, or None.
+        separate: looks at a `share` node and says why its inputs and outputs need scales of their own here.
         alone: looks at a `compute` node that no INT8 value reaches, and says why it is not worth to begin INT8 there.
         when: conditions beyond the operator's type; the first reason given keeps the node in float.
         because: why the operator is as it is; printed by `dsedge explain`.
@@ -89,6 +91,7 @@ class OpRule:
     output: bool = True
     ends: bool = False
     fixed_output: tuple[float, int] | None = None
+    separate: Condition | None = None
     alone: Condition | None = None
     when: tuple[Condition, ...] = ()
     because: str = ""
@@ -120,12 +123,7 @@ def weighted(
     return (OpRule(op, "compute", (0,), (weight,), axis, bias, output, alone=alone, when=when, because=because),)
 
 
-def follows(ops: str, *, ends: bool = False, when: tuple[Condition, ...] = (), because: str = "") -> tuple[OpRule, ...]:
-    """Operators that are INT8 between INT8 operators, with scales of their own."""
-    return tuple(OpRule(op, "follow", ends=ends, when=when, because=because) for op in ops.split())
-
-
-def shares(
+def follows(
     ops: str,
     *,
     inputs: tuple[int, ...] | None = (0,),
@@ -133,8 +131,28 @@ def shares(
     when: tuple[Condition, ...] = (),
     because: str = "",
 ) -> tuple[OpRule, ...]:
+    """Operators that are INT8 between INT8 operators, with scales of their own."""
+    return tuple(OpRule(op, "follow", inputs, ends=ends, when=when, because=because) for op in ops.split())
+
+
+def fuses(ops: str, *, when: tuple[Condition, ...] = (), because: str = "") -> tuple[OpRule, ...]:
+    """Activations that are INT8 only where they are fused into the operator before them."""
+    return tuple(OpRule(op, "fuse", (0,), when=when, because=because) for op in ops.split())
+
+
+def shares(
+    ops: str,
+    *,
+    inputs: tuple[int, ...] | None = (0,),
+    ends: bool = False,
+    separate: Condition | None = None,
+    when: tuple[Condition, ...] = (),
+    because: str = "",
+) -> tuple[OpRule, ...]:
     """Operators that move or select values: their inputs and outputs share one scale."""
-    return tuple(OpRule(op, "share", inputs, ends=ends, when=when, because=because) for op in ops.split())
+    return tuple(
+        OpRule(op, "share", inputs, ends=ends, separate=separate, when=when, because=because) for op in ops.split()
+    )
 
 
 def dynamic(

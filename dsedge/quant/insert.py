@@ -45,7 +45,11 @@ class _Writer:
 
     def __init__(self, graph: ir.Graph, plan: QuantPlan, contract: Contract) -> None:
         self.graph, self.plan, self.contract = graph, plan, contract
-        self.constants: dict[tuple[str, int | None, float | None], ir.Value] = {}
+        self.taken = {node.name for node in graph.all_nodes()} | set(graph.initializers)
+        self.taken |= {v.name for node in graph.all_nodes() for v in (*node.inputs, *node.outputs) if v is not None}
+        self.taken |= {v.name for v in graph.inputs}
+        self.weights: dict[tuple[str, int | None, bytes], ir.Value] = {}
+        self.groups: dict[str, tuple[ir.Value, ir.Value]] = {}
 
     def quantize_constants(self, node: ir.Node, plan: NodePlan) -> None:
         """Store the weights and the bias of a node as integers behind a DequantizeLinear."""
@@ -53,8 +57,7 @@ class _Writer:
         bias = _array(bias_value) if bias_value is not None and self.contract.bias == "int32" else None
         input_scale = None
         if bias is not None:
-            source = node.inputs[plan.inputs[0]]
-            qparams = self.plan.values[(source.name if source is not None else None) or ""].qparams
+            qparams = self.plan.values[plan.reads[0]].qparams
             assert qparams is not None, "ranges are assigned before insert"
             input_scale = float(qparams.scale)
         for index in plan.weights:
@@ -62,34 +65,17 @@ class _Writer:
             assert value is not None
             weight = _array(value)
             params = weight_qparams(weight, plan.axis, self.contract.weight, bias=bias, input_scale=input_scale)
-            node.replace_input_with(index, self._weight(value, weight, params, node, input_scale))
+            key = (value.name or "", params.axis, params.scale.tobytes())
+            if key not in self.weights:
+                codes = quantize(weight, params, self.contract.weight)
+                self.weights[key] = self._stored(f"{value.name}_{params.dtype}", codes, params, before=node)
+            node.replace_input_with(index, self.weights[key])
             if bias is not None and bias_value is not None and input_scale is not None and plan.bias is not None:
                 q, scale = quantize_bias(bias, input_scale, params.scale)
-                axis = 0 if scale.ndim else None
-                bias_params = QParams(scale, np.zeros(scale.shape, np.int32), "int32", axis)
-                name = self._free(f"{bias_value.name}_int32")
-                node.replace_input_with(plan.bias, self._dequantized(name, q, bias_params, before=node))
-
-    def _weight(
-        self, value: ir.Value, weight: np.ndarray, params: QParams, node: ir.Node, input_scale: float | None
-    ) -> ir.Value:
-        key = (value.name or "", params.axis, input_scale)
-        if key not in self.constants:
-            name = self._free(f"{value.name}_{params.dtype}")
-            codes = quantize(weight, params, self.contract.weight)
-            self.constants[key] = self._dequantized(name, codes, params, before=node)
-        return self.constants[key]
-
-    def _dequantized(self, name: str, codes: np.ndarray, params: QParams, *, before: ir.Node) -> ir.Value:
-        attributes = {} if params.axis is None else {"axis": params.axis}
-        inputs = [
-            self._initializer(name, codes),
-            self._initializer(f"{name}_scale", params.scale),
-            self._initializer(f"{name}_zero_point", params.zero_point),
-        ]
-        node = ir.node("DequantizeLinear", inputs, attributes, name=f"{name}_DequantizeLinear")
-        self.graph.insert_before(before, node)
-        return self._named(node, f"{name}_dequantized", ir.DataType.FLOAT, ir.Shape(codes.shape))
+                bias_params = QParams(scale, np.zeros(scale.shape, np.int32), "int32", 0 if scale.ndim else None)
+                node.replace_input_with(
+                    plan.bias, self._stored(f"{bias_value.name}_int32", q, bias_params, before=node)
+                )
 
     def quantize_activations(self, nodes: list[ir.Node]) -> None:
         """Put a Q/DQ pair on every value of the plan, and route the quantized edges through it."""
@@ -101,9 +87,8 @@ class _Writer:
             if plan.precision != "int8" or plan.head is not None:
                 continue
             node = by_name[plan.name]
-            for i in plan.inputs:
-                value = node.inputs[i]
-                reads.setdefault((value.name if value is not None else None) or "", []).append((node, i))
+            for i, name in zip(plan.inputs, plan.reads, strict=True):
+                reads.setdefault(name, []).append((node, i))
             if plan.output:
                 written |= {out.name or "" for out in last.get(plan.name, node).outputs}
         values = {v.name: v for node in nodes for v in (*node.inputs, *node.outputs) if v is not None}
@@ -111,34 +96,37 @@ class _Writer:
             self._quantize_value(values[name], name in written, reads.get(name, []))
 
     def _quantize_value(self, value: ir.Value, written: bool, reads: list[tuple[ir.Node, int]]) -> None:
-        plan = self.plan.values[value.name or ""]
-        assert plan.qparams is not None, "ranges are assigned before insert"
-        if value.const_value is not None:
-            name = self._free(f"{value.name}_{plan.qparams.dtype}")
-            codes = quantize(_array(value), plan.qparams, self.contract.activation)
-            first = min((node for node, _ in reads), key=lambda n: self.graph.index(n))
-            dequantized = self._dequantized(name, codes, plan.qparams, before=first)
-            for node, i in reads:
-                node.replace_input_with(i, dequantized)
-            return
         name = value.name or ""
-        uses = list(value.uses())
-        scale = self._shared(f"{plan.group}_scale", plan.qparams.scale)
-        zero_point = self._shared(f"{plan.group}_zero_point", plan.qparams.zero_point)
-        q = ir.node("QuantizeLinear", [value, scale, zero_point], name=f"{name}_QuantizeLinear")
-        dq = ir.node("DequantizeLinear", [q.outputs[0], scale, zero_point], name=f"{name}_DequantizeLinear")
-        codes_type = ir.DataType.from_numpy(np.dtype(plan.qparams.dtype))
-        self._named(q, f"{name}_quantized", codes_type, value.shape)
-        output = self._named(dq, f"{name}_dequantized", ir.DataType.FLOAT, value.shape)
+        plan = self.plan.values[name]
+        assert plan.qparams is not None, "ranges are assigned before insert"
+        if plan.group not in self.groups:
+            self.groups[plan.group] = self._parameters(plan.group, plan.qparams)
+        scale, zero_point = self.groups[plan.group]
+        if value.const_value is not None:
+            codes = self._initializer(
+                f"{name}_{plan.qparams.dtype}", quantize(_array(value), plan.qparams, self.contract.activation)
+            )
+            first = min((node for node, _ in reads), key=self.graph.index)
+            dequantized = self._dequantize(name, [codes, scale, zero_point], None, value.shape)
+            self.graph.insert_before(first, dequantized)
+            for node, i in reads:
+                node.replace_input_with(i, dequantized.outputs[0])
+            return
+        uses = [(use.node, use.idx) for use in value.uses()]
+        q = ir.node("QuantizeLinear", [value, scale, zero_point], name=self._free(f"{name}_QuantizeLinear"))
+        codes = q.outputs[0]
+        codes.name, codes.shape = self._free(f"{name}_quantized"), value.shape
+        codes.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(plan.qparams.dtype)))
+        dq = self._dequantize(name, [codes, scale, zero_point], None, value.shape)
         producer = value.producer()
         if producer is not None:
             self.graph.insert_after(producer, [q, dq])
         else:
             self.graph.insert_before(self.graph[0], [q, dq])
-        for node, i in [(u.node, u.idx) for u in uses] if written else reads:
-            node.replace_input_with(i, output)
+        for node, i in uses if written else reads:
+            node.replace_input_with(i, dq.outputs[0])
         if written and value.is_graph_output():
-            self._take_over_output(value, output)
+            self._take_over_output(value, dq.outputs[0])
 
     def _take_over_output(self, value: ir.Value, output: ir.Value) -> None:
         """Make `output` the graph output that `value` was, under its name."""
@@ -146,30 +134,45 @@ class _Writer:
         for i, out in enumerate(self.graph.outputs):
             if out is value:
                 self.graph.outputs[i] = output
-        value.name = f"{name}_float"
+        value.name = self._free(f"{name}_float")
         output.name = name
         output.type, output.shape = value.type, value.shape
 
-    def _shared(self, name: str, array: np.ndarray) -> ir.Value:
-        return self.graph.initializers.get(name) or self._initializer(name, array)
+    def _stored(self, name: str, codes: np.ndarray, params: QParams, *, before: ir.Node) -> ir.Value:
+        """Integers behind a DequantizeLinear; returns its output."""
+        inputs = [self._initializer(name, codes), *self._parameters(name, params)]
+        dq = self._dequantize(name, inputs, params.axis, ir.Shape(codes.shape))
+        self.graph.insert_before(before, dq)
+        return dq.outputs[0]
+
+    def _parameters(self, name: str, params: QParams) -> tuple[ir.Value, ir.Value]:
+        scale = self._initializer(f"{name}_scale", params.scale)
+        return scale, self._initializer(f"{name}_zero_point", params.zero_point)
+
+    def _dequantize(self, name: str, inputs: list[ir.Value], axis: int | None, shape: ir.Shape | None) -> ir.Node:
+        attributes = {} if axis is None else {"axis": axis}
+        node = ir.node("DequantizeLinear", inputs, attributes, name=self._free(f"{name}_DequantizeLinear"))
+        output = node.outputs[0]
+        output.name, output.type, output.shape = (
+            self._free(f"{name}_dequantized"),
+            ir.TensorType(ir.DataType.FLOAT),
+            shape,
+        )
+        return node
 
     def _initializer(self, name: str, array: np.ndarray) -> ir.Value:
+        name = self._free(name)
         tensor = ir.tensor(array, name=name)
         value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
         self.graph.register_initializer(value)
         return value
 
     def _free(self, name: str) -> str:
-        """A name that no initializer has."""
-        while name in self.graph.initializers:
+        """The name, or one like it that nothing in the graph has; it is taken from now on."""
+        while name in self.taken:
             name += "_"
+        self.taken.add(name)
         return name
-
-    @staticmethod
-    def _named(node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
-        value = node.outputs[0]
-        value.name, value.type, value.shape = name, ir.TensorType(dtype), shape
-        return value
 
 
 def _array(value: ir.Value) -> np.ndarray:

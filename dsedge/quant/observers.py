@@ -53,15 +53,24 @@ class Observer:
         return None if self.channel_sums is None else self.channel_sums / self.channel_count
 
     def update(self, x: npt.NDArray[np.floating[Any]]) -> None:
-        """Take in a sample of any shape; values must be finite."""
+        """Take in a sample of any shape.
+
+        Raises:
+            ValueError: it holds NaN or Inf.
+        """
         if x.size == 0:
             return
         low, high = float(x.min()), float(x.max())
+        if not np.isfinite(low + high):
+            raise ValueError("the sample holds NaN or Inf")
         self.low, self.high = min(self.low, low), max(self.high, high)
         if x.ndim > 1:
             sums = x.sum(axis=(0, *range(2, x.ndim)), dtype=np.float32).astype(np.float64)
-            fits = self.channel_sums is None or self.channel_sums.shape == sums.shape
-            self.channel_sums = (sums if self.channel_sums is None else self.channel_sums + sums) if fits else None
+            if self.channel_count == 0:
+                self.channel_sums = sums
+            elif self.channel_sums is not None:
+                same = self.channel_sums.shape == sums.shape
+                self.channel_sums = self.channel_sums + sums if same else None
             self.channel_count += x.size // x.shape[1]
         if self.counts is None:
             return
@@ -197,7 +206,7 @@ def entropy_range(observer: Observer, levels: int) -> tuple[float, float]:
     if used <= steps:
         return observer.low, observer.high
     best, threshold = np.inf, used
-    for size in range(steps, used + 1, max(1, (used - steps) // 256)):
+    for size in np.unique(np.linspace(steps, used, 256).astype(int)):
         divergence = _divergence(magnitudes[:size], magnitudes[size:].sum(), steps)
         if divergence <= best:
             best, threshold = divergence, size

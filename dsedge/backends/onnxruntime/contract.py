@@ -19,6 +19,7 @@ from dsedge.quant.contract import (
     OpRule,
     dynamic,
     follows,
+    fuses,
     shares,
     stays_float,
     weighted,
@@ -85,17 +86,44 @@ def _matrix_weight(node: ir.Node) -> str | None:
 
 
 def _values_only(node: ir.Node) -> str | None:
-    return "its second output, the indices, is used" if len(node.outputs) > 1 and node.outputs[1].uses() else None
-
-
-def _interpolates_int8(node: ir.Node) -> str | None:
-    if node.attributes.get_string("mode", "nearest") == "cubic":
-        return "cubic interpolation has no INT8 kernel"
+    indices = node.outputs[1] if len(node.outputs) > 1 else None
+    if indices is not None and (indices.uses() or indices.is_graph_output()):
+        return "its second output, the indices, is used"
     return None
 
 
-def _constant_pad(node: ir.Node) -> str | None:
-    return None if node.attributes.get_string("mode", "constant") == "constant" else "only constant padding is INT8"
+def _nearest(node: ir.Node) -> str | None:
+    mode = node.attributes.get_string("mode", "nearest")
+    return None if mode == "nearest" else f"{mode} interpolation has no INT8 pattern"
+
+
+def _all_outputs_used(node: ir.Node) -> str | None:
+    unused = any(not out.uses() and not out.is_graph_output() for out in node.outputs)
+    return "one of its outputs is not used, and the pattern needs a quantizer on each" if unused else None
+
+
+def _clips_at_zero(node: ir.Node) -> str | None:
+    """A quantizer saturates at zero exactly, since zero has a code; at another bound only nearly."""
+    low = node.inputs[1] if len(node.inputs) > 1 else None
+    if low is None or low.const_value is None or float(low.const_value.numpy()) != 0.0:
+        return "its lower bound is not zero, so the quantizer behind it does not do the same"
+    return None
+
+
+def _mixed_signs(node: ir.Node) -> str | None:
+    """A Relu is fused only if the zero point is the least code, which a scale shared with signed values forbids."""
+    clipped = {_is_clipped(value) for value in node.inputs if value is not None}
+    return "one input is clipped at zero, another is not" if len(clipped) > 1 else None
+
+
+def _is_clipped(value: ir.Value) -> bool:
+    producer = value.producer()
+    while producer is not None and producer.op_type in ("MaxPool", "Resize", "Reshape", "Transpose"):
+        value = producer.inputs[0]  # type: ignore[assignment]
+        producer = value.producer()
+    if producer is None:
+        return False
+    return producer.op_type == "Relu" or (producer.op_type == "Clip" and _clips_at_zero(producer) is None)
 
 
 def _time_major(node: ir.Node) -> str | None:
@@ -119,20 +147,18 @@ OPERATORS: tuple[OpRule, ...] = (
         because="QGemm, float result",
     ),
     *weighted("MatMul", axis=1, when=(_matrix_weight, _large_enough), because="QLinearMatMul, per-column weights"),
-    *follows("Add Mul", because="QLinearAdd / QLinearMul: a float one would convert both sides"),
+    *follows("Add Mul", inputs=None, because="QLinearAdd / QLinearMul: a float one would convert both sides"),
     *follows("Sigmoid LeakyRelu", because="a table of 256 entries"),
     *follows(
         "AveragePool GlobalAveragePool", ends=True, because="a float pool would convert more data than it returns"
     ),
-    *follows("Relu Clip", because="saturation of the quantizer behind it"),
+    *follows("Relu", because="saturation of the quantizer behind it"),
+    *fuses("Clip", when=(_clips_at_zero,), because="saturation of the quantizer behind it"),
     *shares("MaxPool", ends=True, when=(_values_only,), because="the greatest code is the greatest value"),
-    *shares("Concat", inputs=None, because="one scale for all inputs: codes are copied"),
-    *shares("Resize", when=(_interpolates_int8,), because="interpolates codes"),
-    *shares("Pad", when=(_constant_pad,), because="copies codes"),
-    *shares(
-        "Reshape Flatten Transpose Squeeze Unsqueeze Slice Split Gather Expand DepthToSpace SpaceToDepth Identity",
-        because="copies codes",
-    ),
+    *shares("Concat", inputs=None, separate=_mixed_signs, because="one scale for all inputs: codes are copied"),
+    *shares("Resize", when=(_nearest,), because="copies codes"),
+    *shares("Split", when=(_all_outputs_used,), because="copies codes"),
+    *shares("Reshape Flatten Transpose Squeeze Unsqueeze Slice Gather Expand DepthToSpace", because="copies codes"),
     *dynamic(
         "LSTM",
         weights=(1, 2),
@@ -142,6 +168,7 @@ OPERATORS: tuple[OpRule, ...] = (
     ),
     *stays_float("GRU RNN", "ONNX Runtime has no INT8 kernel for it; static Q/DQ around it would only add conversions"),
     *stays_float("Softmax LogSoftmax", "QLinearSoftmax is several times slower than the float kernel"),
+    *stays_float("Pad SpaceToDepth", "ONNX Runtime has no Q/DQ pattern for it: it would be converted on both sides"),
     *stays_float("LayerNormalization InstanceNormalization", "normalization needs float precision"),
 )
 
