@@ -24,10 +24,17 @@ def cell(value: object, style: str = "") -> Text:
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> Table:
     """A table; columns whose heading ends in "#" hold numbers and are set to the right."""
     made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
-    for column in columns:
-        made.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(value if isinstance(value, Text) else cell(value) for value in row))
+    cells = [[value if isinstance(value, Text) else cell(value) for value in row] for row in rows]
+    for i, column in enumerate(columns):
+        widest = max((len(row[0]) for row in cells), default=0)
+        made.add_column(
+            column.rstrip("#"),
+            justify="right" if column.endswith("#") else "left",
+            overflow="fold",
+            min_width=min(widest, 24) if i == 0 else None,  # names are what people look for: they fold last
+        )
+    for row in cells:
+        made.add_row(*row)
     return made
 
 

@@ -31,6 +31,7 @@ Run = Callable[..., tuple[int, str, str]]
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Calls `main` in this process: exit code, standard output, standard error."""
     monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def call(*arguments: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["dsedge", *map(str, arguments)])
