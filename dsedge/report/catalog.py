@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def target_list(boards: Sequence[Target]) -> Table:
     """All boards, one a row; runtimes without a backend stand in brackets."""
     rows = ((b.name, b.title, b.default_for or "", b.architecture, " ".join(b.features), _runtimes(b)) for b in boards)
-    return table(("board", "title", "short name", "architecture", "features", "runtimes"), rows)
+    return table(("board", "title", "short", "arch", "features", "runtimes"), rows)
 
 
 def target_facts(board: Target) -> RenderableType:
