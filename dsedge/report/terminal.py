@@ -95,6 +95,7 @@ def comparison_table(bundles: Iterable[Bundle]) -> Table:
         accuracy = [f"{m.name} {number(m.float)} -> {number(m.quantized)}" for m in manifest.metrics]
         rows.append(
             (
+                manifest.model.name,
                 manifest.target.board,
                 "; ".join(accuracy) or "not measured",
                 summary.sizes(manifest),
@@ -105,6 +106,7 @@ def comparison_table(bundles: Iterable[Bundle]) -> Table:
             )
         )
     columns = (
+        "model",
         "target",
         "accuracy float -> INT8",
         "size float -> INT8",
