@@ -86,7 +86,7 @@ def assemble(
         ),
         files=describe(folder, roles),
         calibration=CalibrationInfo(
-            source=calibration.source, samples=chosen.samples, method=method, sha256=calibration.sha256()
+            source=Path(calibration.source).name, samples=chosen.samples, method=method, sha256=calibration.sha256()
         ),
         precision=_precision(chosen),
         metrics=[chosen.metric] if chosen.metric else [],
