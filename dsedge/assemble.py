@@ -85,6 +85,7 @@ def assemble(
             name=backend.NAME, version=backend.version() or "", variant=backend.contract(target).variant
         ),
         files=describe(folder, roles),
+        float_bytes=base.bytes,
         calibration=CalibrationInfo(
             source=Path(calibration.source).name, samples=chosen.samples, method=method, sha256=calibration.sha256()
         ),

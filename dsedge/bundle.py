@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dsedge.errors import BundleError
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 MANIFEST = "manifest.json"
 
 Status = Literal["deferred", "checked", "verified", "measured"]
@@ -151,7 +152,7 @@ class PassInfo(_Record):
 class Manifest(_Record):
     """All that is known about a bundle."""
 
-    schema_: int = Field(SCHEMA, alias="schema")
+    schema_: Literal[1] = Field(SCHEMA, alias="schema")
     dsedge: str
     created: str = Field(description="UTC, ISO 8601")
     status: Status
@@ -159,6 +160,7 @@ class Manifest(_Record):
     target: TargetInfo
     runtime: RuntimeInfo
     files: list[FileInfo]
+    float_bytes: int = Field(description="size of the float artifact")
     calibration: CalibrationInfo | None
     precision: Precision
     metrics: list[Metric]
@@ -208,7 +210,7 @@ class Bundle:
             field = ".".join(map(str, first["loc"])) or MANIFEST
             raise BundleError(
                 "DS803",
-                f"field {field!r}: {first['msg']}",
+                f"field {field!r}: {first['msg']}, found {first['input']!r}"[:300],
                 where=str(file),
                 hint="compile the model again; a manifest is not edited by hand",
             ) from error
@@ -286,24 +288,17 @@ def workspace(output: Path, *, force: bool) -> Iterator[Path]:
     Raises:
         BundleError: DS801 when `output` exists, DS802 when it cannot be written.
     """
-    if output.exists() or output.is_symlink():
-        empty = output.is_dir() and not any(output.iterdir())
-        replaceable = empty or (output.is_dir() and (output / MANIFEST).is_file())
-        if not empty and not (force and replaceable):
-            raise BundleError(
-                "DS801",
-                "the output folder exists" if replaceable else "the output path is taken by something else",
-                where=str(output),
-                hint="give --force to replace it, or another -o" if replaceable else "give another -o",
-            )
     temporary: Path | None = None
     try:
+        _refuse_what_is_there(output, force=force)
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
         temporary.chmod(0o755)
         yield temporary
         _replace(temporary, output)
     except OSError as error:
+        if temporary is not None and error.errno not in _NO_SPACE and not _lies_in(temporary, error.filename):
+            raise
         raise BundleError(
             "DS802",
             "the output folder cannot be written",
@@ -314,6 +309,27 @@ def workspace(output: Path, *, force: bool) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+
+def _lies_in(folder: Path, name: object) -> bool:
+    return isinstance(name, str) and Path(name).is_relative_to(folder)
+
+
+def _refuse_what_is_there(output: Path, *, force: bool) -> None:
+    if not (output.exists() or output.is_symlink()):
+        return
+    empty = output.is_dir() and not any(output.iterdir())
+    replaceable = empty or (output.is_dir() and (output / MANIFEST).is_file())
+    if not empty and not (force and replaceable):
+        raise BundleError(
+            "DS801",
+            "the output folder exists" if replaceable else "the output path is taken by something else",
+            where=str(output),
+            hint="give --force to replace it, or another -o" if replaceable else "give another -o",
+        )
 
 
 def _replace(temporary: Path, output: Path) -> None:

@@ -35,6 +35,8 @@ from dsedge.verify import Outputs, Predict, fidelity, golden_count, load_artifac
 
 DEFAULT_METHOD: Method = "mse"
 TRIES = 6
+POOR_DB = 15.0
+"""Below it, noise is a sixth of the signal: without evaluation data a bundle warns."""
 DYNAMIC_MARGIN_DB = 20.0
 """The Q/DQ graph does not hold the rounding of activations that a runtime quantizes as they come."""
 THREADS = 1
@@ -47,12 +49,14 @@ class Baseline:
 
     Attributes:
         artifact: the float artifact.
+        bytes: its size.
         samples: real samples for verification.
         outputs: what it gives for them.
         value: its metric and the number of samples, None when nothing judges.
     """
 
     artifact: Path
+    bytes: int
     samples: list[Batch]
     outputs: Outputs
     value: tuple[float, int] | None
@@ -107,7 +111,7 @@ def baseline(model: Model, backend: Backend, folder: Path, samples: list[Batch],
     artifact = backend.build(model.graph, where)
     predict = load_artifact(backend.NAME, artifact)
     outputs = run_all(predict, samples)
-    return Baseline(artifact, samples, outputs, judge.measured(predict) if judge else None)
+    return Baseline(artifact, artifact.stat().st_size, samples, outputs, judge.measured(predict) if judge else None)
 
 
 def search(
@@ -176,11 +180,15 @@ def search(
                 continue
         with steps("measure"):
             found = replace(_measured(found, base, backend, target), notes=notes)
+        near = found.fidelity.sqnr_db
+        if judge is None and near is not None and near < POOR_DB:
+            hint = "and nothing judges accuracy: give --eval"
+            notes.append(f"outputs are only {near:.1f} dB from the float model's, {hint}")
         if any(gate.name == gates.LATENCY_VS_FLOAT and gate.passed is False for gate in found.gates):
             rejected = found
             break
         return found
-    return _float_candidate(graph, base, contract, judge, rejected, statistics.samples, notes)
+    return _float_candidate(graph, base, contract, judge, rejected, lifted, statistics.samples, notes)
 
 
 def _observe(
@@ -277,7 +285,7 @@ def _measured(found: Candidate, base: Baseline, backend: Backend, target: Target
     judged = [
         *found.gates,
         *gates.latency_gates(rows, target.budgets, "" if matches else f"not measured here: {why}"),
-        *gates.size_gates(base.artifact.stat().st_size, found.artifact.stat().st_size, target.budgets),
+        *gates.size_gates(base.bytes, found.artifact.stat().st_size, target.budgets),
     ]
     return replace(found, latency=rows, gates=judged)
 
@@ -294,6 +302,7 @@ def _float_candidate(
     contract: Contract,
     judge: Judge | None,
     rejected: Candidate | None,
+    lifted: Mapping[str, str],
     samples: int,
     notes: list[str],
 ) -> Candidate:
@@ -301,7 +310,9 @@ def _float_candidate(
     if rejected is None:
         failed = [Gate(name="int8", limit=1, value=0, passed=False, note="nothing in the model runs in INT8")]
         notes = [*notes, "nothing in the model can run in INT8 on this runtime: this is the float artifact"]
-        kept = annotate(graph, contract)
+        shipped = {node.name or "": "no INT8 artifact was found, so the float one was shipped" for node in graph}
+        kept = annotate(graph, contract, lifted=lifted)
+        kept = annotate(graph, contract, lifted=shipped | dict(lifted)) if kept.quantized else kept
     else:
         failed = rejected.gates
         names = ", ".join(gate.name for gate in failed if gate.passed is False)

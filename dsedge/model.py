@@ -78,6 +78,10 @@ class Model:
         """Opset version of the default ONNX domain."""
         return self.graph.opset_imports.get("", 0)
 
+    def to_bytes(self) -> bytes:
+        """The graph as a serialized ONNX ModelProto, weights inside."""
+        return bytes(ir.to_proto(self.graph).SerializeToString())
+
     def with_graph(self, graph: ir.Model) -> Model:
         """The same model with another graph."""
         return replace(self, graph=graph)

@@ -37,9 +37,9 @@ def class_indices(folder: Path, images: list[Path]) -> list[int]:
     return [classes.index(part[0]) for part in parts]
 
 
-def digest(folder: Path, images: list[Path]) -> str:
-    """sha256, in hex, of the images' names and bytes."""
-    total = hashlib.sha256()
+def digest(folder: Path, images: list[Path], recipe: ImageRecipe) -> str:
+    """sha256, in hex, of the recipe and of the images' names and bytes."""
+    total = hashlib.sha256(recipe.model_dump_json().encode())
     for path in images:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()

@@ -149,7 +149,7 @@ def _folder(folder: Path, inputs: Sequence[TensorSpec], recipe: str | Path | Non
         for array, label in zip(read_images(images, steps, layout), labels, strict=True):
             yield {spec.name: array}, label
 
-    return Source(where, read, len(images), lambda: digest(folder, images))
+    return Source(where, read, len(images), lambda: digest(folder, images, steps))
 
 
 def _random(inputs: Sequence[TensorSpec], labelled: bool) -> Source:

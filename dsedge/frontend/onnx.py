@@ -71,6 +71,10 @@ def from_proto(proto: onnx.ModelProto, name: str, source: str, fingerprint: str,
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     if not opset and not proto.opset_import:
         raise LoadError("DS102", "the model declares no opset", where=source, hint=_HINT_BROKEN)
+    if proto.graph.sparse_initializer:
+        hint = "store the weights dense when exporting"
+        names = ", ".join(repr(t.values.name) for t in proto.graph.sparse_initializer[:5])
+        raise LoadError("DS103", f"sparse initializers are not read yet: {names}", where=source, hint=hint)
     newest = onnx.defs.onnx_opset_version()
     if opset and not _MIN_OPSET <= opset <= newest:
         raise LoadError(

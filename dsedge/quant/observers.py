@@ -7,6 +7,7 @@ So memory is fixed, one pass is enough, and the result does not depend on the or
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -76,6 +77,8 @@ class Observer:
             return
         self._widen(max(-low, high))
         stride = -(-x.size // BINNED)
+        while math.gcd(stride, x.size) > 1:  # a stride that divides an axis would see some of its channels only
+            stride += 1
         picked = x.reshape(-1)[::stride]
         index = np.multiply(picked, np.float32(1 / self.width), dtype=np.float32)
         np.floor(index, out=index)

@@ -58,11 +58,9 @@ def artifact_bytes(manifest: Manifest) -> int:
 
 def sizes(manifest: Manifest) -> str:
     """Size of the float model and of the artifact."""
-    found, compiled = gate(manifest, "size"), artifact_bytes(manifest)
-    if found is None:
-        return size(compiled)
-    ratio = f" (x{found.limit / compiled:.1f})" if 0 < compiled < found.limit else ""
-    return f"{size(found.limit)} -> {size(compiled)}{ratio}"
+    before, after = manifest.float_bytes, artifact_bytes(manifest)
+    ratio = f" (x{before / after:.1f})" if 0 < after < before else ""
+    return f"{size(before)} -> {size(after)}{ratio}"
 
 
 def accuracy(manifest: Manifest) -> list[str]:

@@ -120,7 +120,7 @@ def comparison_table(bundles: Iterable[Bundle]) -> Table:
 
 def verification(bundle: Bundle, found: Mapping[str, float | None]) -> RenderableType:
     """What `dsedge verify` prints; `found` is what `verify_bundle` returned."""
-    manifest, sqnr = bundle.manifest, found["sqnr_db"]
+    manifest, sqnr, agreement = bundle.manifest, found["sqnr_db"], found["agreement"]
     return facts(
         [
             ("bundle", bundle.path),
@@ -128,6 +128,7 @@ def verification(bundle: Bundle, found: Mapping[str, float | None]) -> Renderabl
             ("runtime", f"{manifest.runtime.name}, compiled with {manifest.runtime.version}"),
             ("against float", "identical" if sqnr is None else f"SQNR {sqnr:.1f} dB"),
             ("against compile", f"max abs difference {number(found['max_abs_from_expected'])}"),
+            *([] if agreement is None else [("integers", f"{100 * agreement:.1f}% equal")]),
             ("status", manifest.status),
         ]
     )

@@ -44,6 +44,7 @@ DATA: dict[str, Any] = {
         {"path": "model.onnx", "sha256": "cd" * 32, "bytes": 100_000, "role": "model"},
         {"path": "golden.npz", "sha256": "ef" * 32, "bytes": 900, "role": "golden"},
     ],
+    "float_bytes": 400_000,
     "calibration": {"source": "calib.npz", "samples": 256, "method": "mse", "sha256": "01" * 32},
     "precision": {
         "precision": "int8",

@@ -26,6 +26,9 @@ from dsedge.quant.contract import (
 )
 from dsedge.target import Target
 
+_COPIES = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Expand", "DepthToSpace")
+_MOVES = (*_COPIES, "MaxPool", "Resize", "Split")
+
 Variant = Literal["x86-vnni", "x86", "arm-dotprod", "arm"]
 
 
@@ -110,20 +113,28 @@ def _clips_at_zero(node: ir.Node) -> str | None:
     return None
 
 
-def _mixed_signs(node: ir.Node) -> str | None:
-    """A Relu is fused only if the zero point is the least code, which a scale shared with signed values forbids."""
-    clipped = {_is_clipped(value) for value in node.inputs if value is not None}
-    return "one input is clipped at zero, another is not" if len(clipped) > 1 else None
+def _clipped_apart(node: ir.Node) -> str | None:
+    """A Relu or Clip is fused only if the quantizer behind it saturates where it does."""
+    bounds = {_clip_bound(value) for value in node.inputs if value is not None}
+    return "its inputs are clipped differently, one scale could not saturate for all" if len(bounds) > 1 else None
 
 
-def _is_clipped(value: ir.Value) -> bool:
+def _clip_bound(value: ir.Value) -> float | None:
+    """Where a value that was clipped at zero ends, inf behind a Relu; None for a value that was not clipped."""
     producer = value.producer()
-    while producer is not None and producer.op_type in ("MaxPool", "Resize", "Reshape", "Transpose"):
-        value = producer.inputs[0]  # type: ignore[assignment]
-        producer = value.producer()
     if producer is None:
-        return False
-    return producer.op_type == "Relu" or (producer.op_type == "Clip" and _clips_at_zero(producer) is None)
+        return None
+    if producer.op_type in _MOVES and producer.inputs[0] is not None:
+        return _clip_bound(producer.inputs[0])
+    if producer.op_type == "Concat":
+        bounds = {_clip_bound(v) for v in producer.inputs if v is not None}
+        return bounds.pop() if len(bounds) == 1 else None
+    if producer.op_type == "Relu":
+        return math.inf
+    if producer.op_type == "Clip" and _clips_at_zero(producer) is None:
+        high = producer.inputs[2] if len(producer.inputs) > 2 else None
+        return math.inf if high is None or high.const_value is None else float(high.const_value.numpy())
+    return None
 
 
 def _time_major(node: ir.Node) -> str | None:
@@ -155,10 +166,10 @@ OPERATORS: tuple[OpRule, ...] = (
     *follows("Relu", because="saturation of the quantizer behind it"),
     *fuses("Clip", when=(_clips_at_zero,), because="saturation of the quantizer behind it"),
     *shares("MaxPool", ends=True, when=(_values_only,), because="the greatest code is the greatest value"),
-    *shares("Concat", inputs=None, separate=_mixed_signs, because="one scale for all inputs: codes are copied"),
+    *shares("Concat", inputs=None, separate=_clipped_apart, because="one scale for all inputs: codes are copied"),
     *shares("Resize", when=(_nearest,), because="copies codes"),
     *shares("Split", when=(_all_outputs_used,), because="copies codes"),
-    *shares("Reshape Flatten Transpose Squeeze Unsqueeze Slice Gather Expand DepthToSpace", because="copies codes"),
+    *shares(" ".join(_COPIES), because="copies codes"),
     *dynamic(
         "LSTM",
         weights=(1, 2),

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+
+from dsedge.bench.measure import measure
+
+
+def test_a_row_for_each_artifact() -> None:
+    calls = {"float32": 0, "int8": 0}
+
+    def count(name: str):  # type: ignore[no-untyped-def]
+        def run(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+            calls[name] += 1
+            np.linalg.svd(feeds["x"])
+            return []
+
+        return run
+
+    rows = measure({name: count(name) for name in calls}, {"x": np.ones((40, 40))}, "some runtime 1.0", threads=2)
+    assert [row.precision for row in rows] == ["float32", "int8"]
+    for row in rows:
+        assert row.runtime == "some runtime 1.0"
+        assert row.threads == 2
+        assert 20 <= row.runs <= 300
+        assert 0 < row.median_ms <= row.p90_ms
+        assert platform.machine() in row.where
+        assert {"cpu", "cores", "load_1min", "governor", "method"} <= set(row.conditions)
+    assert calls["float32"] == calls["int8"] >= rows[0].runs

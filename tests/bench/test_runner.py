@@ -1,0 +1,115 @@
+"""The runner travels to devices by itself: what it compares, and what it needs."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsedge.bench import runner
+
+INPUTS = [{"name": "x"}]
+
+
+def golden(*outputs: np.ndarray, noise: float = 0.0) -> dict[str, np.ndarray]:
+    arrays = {"input_0": np.zeros((len(outputs[0]), 1, 2), np.float32)}
+    for i, output in enumerate(outputs):
+        arrays |= {f"expected_{i}": output + np.asarray(noise).astype(output.dtype), f"float_{i}": output}
+    return arrays
+
+
+def replay(*outputs: np.ndarray):  # type: ignore[no-untyped-def]
+    """A function that gives the outputs of one sample after the other."""
+    samples = iter(range(len(outputs[0])))
+
+    def run(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        sample = next(samples)
+        return [output[sample] for output in outputs]
+
+    return run
+
+
+def passes(reference: dict[str, np.ndarray], *outputs: np.ndarray, recorded: float | None) -> bool:
+    found = runner.compare(reference, replay(*outputs), INPUTS)
+    return bool(runner.close_enough(found["sqnr_db"], recorded, agreement=found["agreement"]))
+
+
+ONES = np.ones((3, 1, 4), np.float32)
+
+
+def test_it_needs_numpy_and_the_standard_library_only() -> None:
+    tree = ast.parse(Path(runner.__file__).read_text())
+    at_import = {name.partition(".")[0] for node in tree.body for name in _imported(node)}
+    assert at_import - set(sys.stdlib_module_names) == {"numpy"}
+    anywhere = {name.partition(".")[0] for node in ast.walk(tree) for name in _imported(node)}
+    assert "dsedge" not in anywhere
+    assert anywhere - set(sys.stdlib_module_names) - {"numpy"} == set(runner.LOADERS)
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+
+
+def test_sqnr() -> None:
+    x = np.array([3.0, -4.0])
+    assert runner.sqnr(x, x) is None
+    assert runner.sqnr(x, x * 1.1) == pytest.approx(20.0)
+    assert runner.sqnr(x, np.zeros(2)) == pytest.approx(0.0)
+    assert runner.sqnr(np.zeros(2), x) < -1000
+
+
+@pytest.mark.parametrize(
+    ("worst", "recorded", "good"),
+    [
+        (None, None, True),
+        (None, 30.0, True),
+        (61.0, None, True),
+        (30.0, None, False),
+        (27.1, 30.0, True),
+        (26.9, 30.0, False),
+    ],
+)
+def test_close_enough(worst: float | None, recorded: float | None, good: bool) -> None:
+    assert runner.close_enough(worst, recorded) is good
+
+
+def test_the_worst_output_counts_over_all_samples() -> None:
+    outputs = [ONES, ONES * 2]
+    found = runner.compare(golden(*outputs, noise=0.5), replay(ONES * 1.01, ONES * 2.2), INPUTS)
+    worst, largest = found["sqnr_db"], found["max_abs_from_expected"]
+    assert worst == pytest.approx(20.0, abs=0.01)
+    assert largest == pytest.approx(0.49, abs=1e-6)
+    assert runner.compare(golden(*outputs), replay(*outputs), INPUTS) == {
+        "sqnr_db": None,
+        "max_abs_from_expected": 0.0,
+        "agreement": None,
+    }
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_output_that_is_not_finite_never_passes(bad: int, value: float) -> None:
+    outputs = [ONES * 1.001, ONES * 1.001]
+    outputs[bad] = ONES.copy()
+    outputs[bad][1, 0, 2] = value
+    assert not passes(golden(ONES, ONES), *outputs, recorded=60.0)
+
+
+def test_class_ids_are_compared_too() -> None:
+    ids = np.arange(6).reshape(3, 2)
+    assert passes(golden(ids), ids, recorded=None)
+    assert not passes(golden(ids), ids[::-1], recorded=None)
+
+
+def test_times_are_taken_in_turns() -> None:
+    calls: list[str] = []
+    functions = [lambda feeds: calls.append("a"), lambda feeds: calls.append("b")]
+    times = runner.time_alternately(functions, {}, 4, warmup=2)
+    assert calls == ["a", "b"] * 6
+    assert [len(t) for t in times] == [4, 4]
+    assert all(t >= 0 for mine in times for t in mine)

@@ -1,0 +1,162 @@
+"""The search for an artifact that passes: what goes back to float, for which reason, and where it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from flow import samples
+from graphs import Net, chain, concat
+
+from dsedge import candidate
+from dsedge.backends import onnxruntime
+from dsedge.backends.base import Audit
+from dsedge.bundle import Latency
+from dsedge.candidate import TRIES, Candidate, baseline, search
+from dsedge.data import open_data
+from dsedge.model import Model
+from dsedge.passes.normalize import normalize
+from dsedge.quant.plan import QuantPlan
+from dsedge.steps import Steps
+from dsedge.target import Target, load_target
+
+BOARD = load_target("raspberry-pi-5")
+
+
+def searched(source: Model, folder: Path, backend: Any = onnxruntime, target: Target = BOARD) -> Candidate:
+    model = normalize(source)[0]
+    data = open_data([batch.feeds for batch in samples(source, 8)], source)
+    base = baseline(model, backend, folder, data.head(4), None)
+    return search(model, base, backend, target, data, "minmax", None, folder, Steps(None))
+
+
+def suspicious(verdict: Callable[[QuantPlan], dict[str, str]]) -> Any:
+    """The real backend, whose audit finds what a test wants it to find."""
+
+    def audit(artifact: Path, plan: QuantPlan, target: Target) -> Audit:
+        real = onnxruntime.audit(artifact, plan, target)
+        return Audit(real.performed, real.summary, real.int8_ops, real.float_ops, real.unmatched | verdict(plan))
+
+    return SimpleNamespace(**{name: getattr(onnxruntime, name) for name in onnxruntime.__all__} | {"audit": audit})
+
+
+def int8_convolutions(plan: QuantPlan) -> list[str]:
+    return [n.name for n in plan.nodes.values() if n.op_type == "Conv" and n.precision == "int8"]
+
+
+def test_the_first_that_passes_is_taken(tmp_path: Path) -> None:
+    found = searched(concat(), tmp_path)
+    assert found.artifact == tmp_path / "try0" / "model.onnx"
+    assert int8_convolutions(found.plan) == ["Conv_0", "Conv_2", "Conv_4", "Conv_7"]
+    assert found.notes == []
+    assert found.samples == 8
+    assert len(found.outputs) == 4
+    assert [gate.name for gate in found.gates if gate.passed is False] == []
+
+
+def test_what_the_audit_rejects_goes_back_to_float(tmp_path: Path) -> None:
+    """Conv_0 in float uncovers its input: the Q of what it wrote is now that of a float value."""
+    backend = suspicious(lambda plan: {"Conv_0": "left in float"} if "Conv_0" in int8_convolutions(plan) else {})
+    found = searched(concat(), tmp_path, backend)
+    assert int8_convolutions(found.plan) == ["Conv_2", "Conv_4", "Conv_7"]
+    assert found.plan.nodes["Conv_0"].reason == "left in float"
+    assert found.notes == ["Conv_0 was returned to float: left in float"]
+    assert found.artifact.parent.name == "try1"
+    assert "x" not in found.plan.values
+    assert found.fidelity.sqnr_db > 30
+
+
+def test_values_that_lifting_uncovers_are_calibrated(tmp_path: Path) -> None:
+    """With its head in float, nothing of the fused pair is in the first plan but its end."""
+    net = Net(x=(1, 8, 12, 12))
+    y = net.conv("x", 16)
+    z = net.op("Relu", net.op("Add", net.conv(y, 16), y))
+    net.channels[z] = 16
+    model = net.model(net.conv(z, 8))
+    backend = suspicious(lambda plan: {"Add_2": "left in float"} if plan.nodes["Add_2"].precision == "int8" else {})
+    found = searched(model, tmp_path, backend)
+    assert found.plan.nodes["Add_2"].precision == "float"
+    assert "conv_1" in found.plan.values
+    assert all(value.qparams is not None for value in found.plan.values.values())
+    assert found.fidelity.sqnr_db > 25
+
+
+def test_the_number_of_tries_is_bounded(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def never(plan: QuantPlan) -> dict[str, str]:
+        asked.append(1)
+        return {"Conv_0": "left in float"}
+
+    found = searched(chain(), tmp_path, suspicious(never))
+    assert len(asked) <= TRIES
+    assert found.artifact == tmp_path / "float" / "model.onnx"
+    assert [gate.passed for gate in found.gates] == [False]
+    assert not found.plan.quantized
+    assert found.fidelity.sqnr_db is None
+
+
+def test_a_float_artifact_is_never_called_int8(tmp_path: Path) -> None:
+    """The audit rejects all that was planned in one try, so that nothing is left to plan."""
+    found = searched(
+        chain(), tmp_path, suspicious(lambda plan: dict.fromkeys(int8_convolutions(plan), "left in float"))
+    )
+    assert found.artifact.parent.name == "float"
+    assert candidate.precision(found.plan) == "float32"
+    assert found.audit.int8_ops == 0
+    assert found.audit.float_ops == len(found.plan.nodes)
+    assert {found.plan.nodes[name].reason for name in ("Conv_0", "Conv_2", "Conv_4")} == {"left in float"}
+
+
+@pytest.mark.parametrize(("ratio", "shipped"), [(0.5, "try0"), (1.0, "try0"), (2.0, "float")])
+def test_int8_that_is_slower_than_float_is_not_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratio: float, shipped: str
+) -> None:
+    def rows(runs_of: dict[str, Any], feeds: Any, runtime: str, threads: int) -> list[Latency]:
+        return [
+            Latency(
+                runtime=runtime,
+                precision=precision,
+                median_ms=ms,
+                p90_ms=ms,
+                runs=20,
+                threads=threads,
+                where="a test",
+                conditions={},
+            )
+            for precision, ms in zip(runs_of, (1.0, ratio), strict=True)
+        ]
+
+    monkeypatch.setattr(candidate, "measure", rows)
+    monkeypatch.setattr(Target, "matches_host", lambda self: (True, "a test"))
+    found = searched(chain(), tmp_path, target=BOARD)
+    assert found.artifact.parent.name == shipped
+    gate = next(gate for gate in found.gates if gate.name == "latency_vs_float")
+    assert (gate.value, gate.passed) == (ratio, ratio <= 1.03)
+    assert [row.precision for row in found.latency] == ["float32", "int8"], "the evidence stays"
+    assert bool(found.notes) == (shipped == "float")
+
+
+def test_a_model_of_a_few_bytes_is_not_failed_for_its_size(tmp_path: Path) -> None:
+    """The nodes of the quantizers take some kilobytes, whatever the model has."""
+    net = Net(x=(1, 8, 12, 12))
+    found = searched(net.model(net.conv(net.conv("x", 8, 1, act="Relu"), 8, 1)), tmp_path)
+    assert found.plan.quantized
+    assert [gate.name for gate in found.gates if gate.passed is False] == []
+
+
+def test_samples_are_taken_as_they_are(tmp_path: Path) -> None:
+    """Ranges come from all samples, not only from those that are compared."""
+    source = chain()
+    feeds = [batch.feeds for batch in samples(source, 8)]
+    feeds[7]["x"] = feeds[7]["x"] * np.float32(50)
+    model = normalize(source)[0]
+    data = open_data(feeds, source)
+    base = baseline(model, onnxruntime, tmp_path, data.head(4), None)
+    found = search(model, base, onnxruntime, BOARD, data, "minmax", None, tmp_path, Steps(None))
+    low, high = found.plan.values["x"].range
+    assert (low, high) == (float(feeds[7]["x"].min()), float(feeds[7]["x"].max()))
