@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +59,14 @@ def invalid(error: ValidationError, path: Path, code: str, fields: set[str]) -> 
             problems.append(f"{field}: {message[:1].lower()}{message[1:]}")
     what = "the field is invalid" if len(problems) == 1 else f"{len(problems)} fields are invalid"
     return LoadError(code, what, where=str(path), because="; ".join(problems), hint=hint)
+
+
+def entry_points(group: str) -> metadata.EntryPoints:
+    """What installed packages add to a group; they are looked up once, which takes milliseconds."""
+    return _all_entry_points(tuple(sys.path)).select(group=group)
+
+
+@cache
+def _all_entry_points(path: tuple[str, ...]) -> metadata.EntryPoints:
+    """All entry points of the packages on an import path."""
+    return metadata.EntryPoints(point for d in metadata.distributions() for point in d.entry_points)

@@ -7,14 +7,13 @@ share one runtime. A file may extend another one: tables are merged, everything 
 from __future__ import annotations
 
 import platform
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from dsedge.errors import LoadError, did_you_mean
-from dsedge.resources import data_folder, invalid, is_path, read_toml
+from dsedge.resources import data_folder, entry_points, invalid, is_path, read_toml
 
 # Instruction-set features that change which int8 kernels a runtime picks, and the flags of /proc/cpuinfo that show them
 # (arch/x86/include/asm/cpufeatures.h, Documentation/arch/arm64/elf_hwcaps.rst in the Linux sources).

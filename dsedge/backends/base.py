@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Protocol, cast
 
 from dsedge.errors import LoadError, did_you_mean
+from dsedge.resources import entry_points
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -84,7 +84,8 @@ def compare(golden, run, inputs):
 def close_enough(worst, recorded, margin_db=3.0, agreement=None):
     """Whether outputs are as near to the float model's as was recorded, to within a margin; over 60 dB always is.
 
-    Under 15 dB a network multiplies every rounding on its way, and the margin is 10 dB at least. Integer outputs, class ids mostly, must agree in half of their numbers: what is close in score may change places.
+    Under 15 dB a network multiplies every rounding on its way, and the margin is 10 dB at least. Integer outputs, class
+    ids mostly, must agree in half of their numbers: what is close in score may change places.
     """
     margin = margin_db if recorded is None or recorded >= 15.0 else max(margin_db, 10.0)
     near = worst is None or worst >= 60.0 or (recorded is not None and worst >= recorded - margin)

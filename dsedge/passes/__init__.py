@@ -10,10 +10,10 @@ import importlib
 import inspect
 import logging
 import pkgutil
-from importlib.metadata import entry_points
 
 from dsedge.errors import PassError
 from dsedge.passes.base import Pass, PassRecord, run
+from dsedge.resources import entry_points
 
 __all__ = ["Pass", "PassRecord", "discover", "run"]
 

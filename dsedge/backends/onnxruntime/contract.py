@@ -32,13 +32,13 @@ _MOVES = (*_COPIES, "MaxPool", "Resize", "Split")
 Variant = Literal["x86-vnni", "x86", "arm-dotprod", "arm"]
 
 
-_LEAST_MULTIPLIES = 2**16
+_LEAST_MULTIPLIES = 2**17
 """Matrix products below it are slower in INT8, conversions included; `tools/gemm_threshold.py` measures where."""
 
 
-_LEAST_PRODUCTS = 32
-"""On x86, convolutions that add up fewer products (an RGB stem, the depthwise one behind it) run faster in float when
-their input is float anyway; `tools/stem_threshold.py` measures it."""
+_STEM_CHANNELS, _STEM_MULTIPLIES = 4, 3000
+"""On x86, a convolution over fewer channels a group, with fewer multiplies a pixel and group, runs faster in float when
+its input is float anyway: an RGB stem, the depthwise one behind it. `tools/stem_threshold.py` measures it."""
 
 
 def _gemm_axis(node: ir.Node) -> int:
@@ -62,8 +62,11 @@ def _too_light(node: ir.Node) -> str | None:
     users += [behind for user in users if user.op_type in FUSIONS["Conv"] for behind in user.outputs[0].consumers()]
     if any(user.op_type == "MaxPool" for user in users):
         return None  # the optimizer moves the quantizer above the pool, into a layout whose INT8 pool is slow
-    if weight is not None and (products := math.prod(weight[1:])) < _LEAST_PRODUCTS:
-        return f"{products} products a result are too few to begin INT8 with: the float kernel is faster"
+    if weight is None:
+        return None
+    multiplies = math.prod(weight) // node.attributes.get_int("group", 1)
+    if weight[1] < _STEM_CHANNELS and multiplies < _STEM_MULTIPLIES:
+        return f"{multiplies} multiplies a pixel are too few to begin INT8 with: the float kernel is faster"
     return None
 
 

@@ -34,7 +34,7 @@ def between(make: Between, channels: int = 16) -> Model:
 
 def before_gemm(make: Between) -> Model:
     net = Net(x=(1, 8, 12, 12))
-    return net.model(net.gemm(make(net, net.conv("x", 16, strides=[2, 2])), 576, 128))
+    return net.model(net.gemm(make(net, net.conv("x", 16, strides=[2, 2])), 576, 256))
 
 
 def matmul() -> Model:

@@ -1,0 +1,87 @@
+"""What the scripts in this folder share: the reference models, a small INT8 build, timing in turns."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dsedge.backends.base import load_backend
+from dsedge.bench.runner import time_alternately
+from dsedge.data import Batch
+from dsedge.frontend import load
+from dsedge.passes.normalize import normalize
+from dsedge.quant.annotate import annotate
+from dsedge.quant.calibrate import assign_ranges, calibrate
+from dsedge.quant.contract import Contract
+from dsedge.quant.insert import insert
+from dsedge.target import load_target
+from dsedge.verify import Predict
+
+Feeds = Mapping[str, npt.NDArray[Any]]
+
+ROOT = Path(__file__).resolve().parents[1]
+UNTRAINED = ("resnet50", "mobilenet_v2")
+HOST = "pos-x86"
+"""The target whose contract is measured; this machine must have its instruction set."""
+
+
+def export_untrained(name: str, folder: Path) -> Path:
+    """Write the ONNX file of one of `UNTRAINED`."""
+    path = folder / f"{name}.onnx"
+    script = ROOT / "models" / name / "export.py"
+    subprocess.run([sys.executable, str(script), str(path)], check=True, capture_output=True)
+    return path
+
+
+def build_int8(source: Path, contract: Contract, feeds: Feeds, folder: Path, lifted: Sequence[str] = ()) -> Path:
+    """Quantize a small model by a contract, calibrated with one sample, and build its artifact in `folder`.
+
+    Args:
+        source: the float ONNX file.
+        contract: what is INT8.
+        feeds: the sample.
+        folder: to write to; empty.
+        lifted: names of nodes that stay float whatever the contract says.
+
+    Raises:
+        SystemExit: nothing is INT8, or ONNX Runtime left a node in float that the contract has in INT8.
+    """
+    backend = load_backend("onnxruntime")
+    model, _ = normalize(load(source))
+    graph = model.graph.graph
+    plan = annotate(graph, contract, lifted=dict.fromkeys(lifted, "measured in float"))
+    values = [name for name in plan.values if name not in graph.initializers]
+    observers, _ = calibrate(model.graph, values, [Batch(dict(feeds), 1, None)], "minmax")
+    plan = assign_ranges(plan, graph, contract, observers, "minmax")
+    artifact = backend.build(insert(model.graph, plan, contract), folder)
+    audit = backend.audit(artifact, plan, load_target(HOST))
+    if audit.unmatched or not audit.performed or not audit.int8_ops:
+        raise SystemExit(f"{source.name}: {audit.summary}")
+    return artifact
+
+
+def time_in_turns(functions: Sequence[Predict], feeds: Feeds, seconds: float) -> npt.NDArray[np.float64]:
+    """Time functions in rounds, each round in another order: what ran before a function changes how fast it is.
+
+    Args:
+        functions: from feeds to outputs.
+        feeds: the input of all of them.
+        seconds: for how long, roughly; at least 20 rounds and at most 5000.
+
+    Returns:
+        Milliseconds, [functions, rounds].
+    """
+    trial = time_alternately(functions, feeds, 3)
+    rounds = int(np.clip(seconds * 1e3 / np.median(trial, axis=1).sum(), 20, 5000))
+    times = np.empty((len(functions), rounds))
+    rng = np.random.default_rng(0)
+    for column in times.T:
+        order = rng.permutation(len(functions))
+        column[order] = np.ravel(time_alternately([functions[i] for i in order], feeds, 1, warmup=0))
+    return times

@@ -1,0 +1,165 @@
+"""The quantizers that `compare_peers.py` compares; it starts this file once for each of them.
+
+    python tools/quantizers.py --job '{"tool": "dsedge", "options": {}, "model": "m.onnx", "calibration": "c.npz", ...}'
+
+A quantizer reads `model` (ONNX) and `calibration` (.npz, arrays by input name, the first axis counts samples), and
+writes `artifact` (ONNX, for ONNX Runtime on x86). The last line printed is a JSON object: `seconds` of the work that
+users wait for, imports excluded; `peak_rss_mb` of the process, imports included; `notes`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from workers import peak_rss_mb
+
+Samples = list[dict[str, npt.NDArray[Any]]]
+
+TARGET = "pos-x86"
+
+
+def read_samples(path: Path) -> Samples:
+    """The samples of an .npz as feeds of batch 1."""
+    with np.load(path, allow_pickle=False) as data:
+        arrays = {name: data[name] for name in data.files if name != "labels"}
+    return [{name: array[i : i + 1] for name, array in arrays.items()} for i in range(len(next(iter(arrays.values()))))]
+
+
+def by_dsedge(model: Path, calibration: Path, artifact: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """The whole compilation; `seconds` are those of the steps that do what the peers' functions do.
+
+    The other steps give evidence, which those do not. The step "normalize" is the passes of that name and the
+    comparison of their result with the original: the passes count, the comparison does not.
+    """
+    import onnx  # noqa: F401  the compilation would import it, and its seconds would count
+    import onnxruntime  # noqa: F401
+
+    import dsedge.compiler
+    from dsedge.backends.base import load_backend
+    from dsedge.passes import discover
+    from dsedge.passes.normalize import FINISH, NORMALIZE
+
+    load_backend("onnxruntime")
+    discover()
+    os.environ["DSEDGE_CACHE"] = str(Path("cache").resolve())  # an empty one
+    bundle = dsedge.compiler.compile(model, target=TARGET, calibration=calibration, output="bundle", **options)
+    shutil.copy(bundle.file("model"), artifact)
+    steps = {step.name: step.seconds for step in bundle.manifest.passes}
+    failed = [f"gate {gate.name} FAILED" for gate in bundle.manifest.failed]
+    quantizing = {"load", *NORMALIZE, *FINISH, "annotate", "calibrate", "quantize", "build"}
+    seconds = sum(steps.get(name, 0.0) for name in quantizing)
+    return {"seconds": seconds, "steps": steps, "notes": [*failed, *bundle.manifest.notes]}
+
+
+def by_onnxruntime_static(model: Path, calibration: Path, artifact: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """`quant_pre_process`, then `quantize_static`: Q/DQ, u8 activations, s8 weights per channel."""
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.samples: Iterator[dict[str, npt.NDArray[Any]]] = iter(read_samples(calibration))
+
+        def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
+            return next(self.samples, None)
+
+    method = CalibrationMethod[options.pop("method")]
+    start = time.perf_counter()
+    quant_pre_process(str(model), "prepared.onnx")
+    quantize_static(
+        "prepared.onnx",
+        str(artifact),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=method,
+        extra_options=options,
+    )
+    return {"seconds": time.perf_counter() - start}
+
+
+def by_onnxruntime_dynamic(model: Path, calibration: Path, artifact: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """`quantize_dynamic` of the operators named.
+
+    torch's exporter leaves the weights of an LSTM behind Slice and Concat, where `quantize_dynamic` does not find them.
+    onnxscript folds them in a tenth of the time that `quant_pre_process` takes; shapes inferred before must then go.
+    """
+    import onnx
+    import onnx_ir as ir
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxscript.optimizer import optimize_ir
+
+    start = time.perf_counter()
+    graph = ir.load(model)
+    optimize_ir(graph, input_size_limit=2**30, output_size_limit=2**30)
+    proto = ir.to_proto(graph)
+    del proto.graph.value_info[:]
+    onnx.save(proto, "folded.onnx")
+    weights = QuantType[options.pop("weights")]
+    quantize_dynamic("folded.onnx", str(artifact), weight_type=weights, **options)
+    return {"seconds": time.perf_counter() - start}
+
+
+def by_nncf(model: Path, calibration: Path, artifact: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """`nncf.quantize` of the ONNX model for a CPU, with fast bias correction, its default."""
+    os.environ["NNCF_CI"] = "1"  # a benchmark is no use worth counting: no telemetry
+    import nncf
+    import onnx
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    advanced = AdvancedQuantizationParameters()
+    if options.get("per_tensor"):
+        advanced.activations_quantization_params = QuantizationParameters(per_channel=False)
+    if "ranges" in options:
+        advanced.activations_range_estimator_params = getattr(RangeEstimatorParametersSet, options["ranges"])
+    start = time.perf_counter()
+    samples = read_samples(calibration)
+    quantized = nncf.quantize(
+        onnx.load(model),
+        nncf.Dataset(samples),
+        preset=nncf.QuantizationPreset(options.get("preset", "mixed")),
+        target_device=nncf.TargetDevice.CPU,
+        subset_size=len(samples),
+        advanced_parameters=advanced,
+    )
+    onnx.save(quantized, artifact)
+    return {"seconds": time.perf_counter() - start}
+
+
+TOOLS = {
+    "dsedge": by_dsedge,
+    "onnxruntime static": by_onnxruntime_static,
+    "onnxruntime dynamic": by_onnxruntime_dynamic,
+    "nncf": by_nncf,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--job", required=True, type=json.loads)
+    job = parser.parse_args().job
+    model, calibration, artifact = (Path(job[name]) for name in ("model", "calibration", "artifact"))
+    result = TOOLS[job["tool"]](model, calibration, artifact, job["options"])
+    print(json.dumps({"notes": [], **result, "peak_rss_mb": peak_rss_mb()}))
+
+
+if __name__ == "__main__":
+    main()
