@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dsedge import metrics
+from dsedge.backends.base import Predict
 from dsedge.bundle import Metric
 from dsedge.data import Data, open_data
 from dsedge.errors import LoadError, VerifyError
 from dsedge.model import Model
-from dsedge.verify import Predict
 
 Evaluate = Callable[[Predict], float] | tuple[Any, str]
 """A function from a predict function to a number, higher is better; or labelled data and the name of a metric."""
@@ -32,12 +32,12 @@ class Judge:
     """
 
     name: str
-    value: Callable[[Predict], tuple[float, int]]
+    value: Callable[[Predict], tuple[float, int | None]]
     drop: Callable[[float, float], float]
     max_drop: float | None
     data: Data | None
 
-    def measured(self, predict: Predict) -> tuple[float, int]:
+    def measured(self, predict: Predict) -> tuple[float, int | None]:
         """The metric and the number of samples.
 
         Raises:
@@ -75,7 +75,7 @@ def judge_by(
         raise LoadError("DS145", f"max_drop is {max_drop}, not a number from 0 upwards")
     if callable(evaluate):
         function = evaluate
-        return Judge("evaluate", lambda predict: (float(function(predict)), 0), lambda a, b: a - b, max_drop, None)
+        return Judge("evaluate", lambda predict: (float(function(predict)), None), lambda a, b: a - b, max_drop, None)
     source, name = evaluate
     metric = metrics.find_metric(name)
     opened = open_data(source, model, recipe=recipe, labelled=True)

@@ -56,8 +56,9 @@ def assemble(
         steps: the record.
         notes: what a reader must know, beside the candidate's own notes.
     """
-    artifact = folder / chosen.artifact.name
-    shutil.move(chosen.artifact, artifact)
+    float_bytes = base.artifact.bytes
+    for file in chosen.artifact.files:
+        shutil.move(file, folder / file.name)
     for leftover in [p for p in folder.iterdir() if p.is_dir()]:
         shutil.rmtree(leftover)
     write_golden(
@@ -66,12 +67,13 @@ def assemble(
         base.samples,
         base.outputs,
         chosen.outputs,
-        golden_count(base.samples, chosen.outputs),
+        golden_count(base.samples, base.outputs, chosen.outputs),
     )
     shutil.copyfile(backend.RUNNER, folder / "run.py")
     plan = chosen.plan.to_json()
     (folder / "plan.json").write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    roles = {artifact.name: "model", "golden.npz": "golden", "run.py": "runner", "plan.json": "plan"}
+    roles = {file.name: "model" for file in chosen.artifact.files}
+    roles |= {"golden.npz": "golden", "run.py": "runner", "plan.json": "plan"}
     if calibration.source == "random":
         notes = ["the ranges come from random noise: accuracy on real data is unknown", *notes]
     manifest = Manifest(
@@ -79,13 +81,13 @@ def assemble(
         dsedge=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         status="verified",
-        model=_model_info(model, artifact),
+        model=_model_info(model),
         target=TargetInfo(name=target.asked_as or target.name, board=target.name),
         runtime=RuntimeInfo(
             name=backend.NAME, version=backend.version() or "", variant=backend.contract(target).variant
         ),
         files=describe(folder, roles),
-        float_bytes=base.bytes,
+        float_bytes=float_bytes,
         calibration=CalibrationInfo(
             source=Path(calibration.source).name, samples=chosen.samples, method=method, sha256=calibration.sha256()
         ),
@@ -102,7 +104,7 @@ def assemble(
     write_manifest(folder, manifest.model_copy(update={"files": files}))
 
 
-def _model_info(model: Model, artifact: Path) -> ModelInfo:
+def _model_info(model: Model) -> ModelInfo:
     def plain(spec: TensorSpec) -> dict[str, object]:
         shape = None if spec.shape is None else list(spec.shape)
         return {"name": spec.name, "dtype": spec.dtype, "shape": shape, "layout": spec.layout}

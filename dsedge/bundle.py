@@ -103,7 +103,7 @@ class Metric(_Record):
     float: _Number
     quantized: _Number
     drop: _Number = Field(description="positive when the artifact is worse")
-    samples: int
+    samples: int | None = Field(description="None when a function of the user judged")
 
 
 class Fidelity(_Record):
@@ -114,7 +114,9 @@ class Fidelity(_Record):
     top1_agreement: float | None = Field(description="share of samples; None when the output is no class score")
     samples: int
     reference_sqnr_db: float | None = Field(description="the Q/DQ graph's, executed node by node")
-    golden_sqnr_db: float | None = Field(description="that of the golden samples alone, which a device must reach")
+    golden_sqnr_db: list[float | None] = Field(
+        description="each output's for the golden samples: what a device must reach"
+    )
 
 
 class Latency(_Record):
@@ -295,6 +297,7 @@ def workspace(output: Path, *, force: bool) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
         temporary.chmod(0o755)
         yield temporary
+        _refuse_what_is_there(output, force=force)  # again: another compilation may have ended meanwhile
         _replace(temporary, output)
     except OSError as error:
         if temporary is not None and error.errno not in _NO_SPACE and not _lies_in(temporary, error.filename):
@@ -337,11 +340,12 @@ def _replace(temporary: Path, output: Path) -> None:
         temporary.rename(output)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
-    output.rename(old / "bundle")
     try:
+        output.rename(old / "bundle")
         temporary.rename(output)
-    except OSError:
-        (old / "bundle").rename(output)
+    except BaseException:  # an interrupt too: there is always one whole bundle
+        if not output.exists():
+            (old / "bundle").rename(output)
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

@@ -7,7 +7,7 @@ is the result, and says so.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -16,25 +16,36 @@ import onnx_ir as ir
 
 from dsedge import cache, gates
 from dsedge.accuracy import Judge
-from dsedge.backends.base import Audit, Backend
+from dsedge.backends.base import Artifact, Audit, Backend, Predict
 from dsedge.bench.measure import measure
 from dsedge.bundle import Fidelity, Gate, Latency, Metric
 from dsedge.data import Batch, Data
-from dsedge.model import Model
+from dsedge.errors import VerifyError
+from dsedge.model import Model, graph_digest
 from dsedge.quant.annotate import annotate
 from dsedge.quant.bias_correction import correct_biases
 from dsedge.quant.calibrate import assign_ranges, calibrate
 from dsedge.quant.contract import Contract
 from dsedge.quant.insert import insert
-from dsedge.quant.observers import Method, Observer
+from dsedge.quant.observers import BINNED, BINS, Method, Observer
 from dsedge.quant.plan import QuantPlan
-from dsedge.quant.sensitivity import rank
+from dsedge.sensitivity import rank
 from dsedge.steps import Steps
 from dsedge.target import Target
-from dsedge.verify import Outputs, Predict, fidelity, golden_count, load_artifact, predictor, run_all
+from dsedge.verify import (
+    GOLDEN_SAMPLES,
+    Outputs,
+    compare_floats,
+    fidelity,
+    golden_count,
+    open_artifact,
+    predictor,
+    run_all,
+)
 
 DEFAULT_METHOD: Method = "mse"
 TRIES = 6
+FEW_SAMPLES, REFINE_SAMPLES = 32, 8
 POOR_DB = 15.0
 """Below it, noise is a sixth of the signal: without evaluation data a bundle warns."""
 DYNAMIC_MARGIN_DB = 20.0
@@ -49,17 +60,15 @@ class Baseline:
 
     Attributes:
         artifact: the float artifact.
-        bytes: its size.
         samples: real samples for verification.
         outputs: what it gives for them.
         value: its metric and the number of samples, None when nothing judges.
     """
 
-    artifact: Path
-    bytes: int
+    artifact: Artifact
     samples: list[Batch]
     outputs: Outputs
-    value: tuple[float, int] | None
+    value: tuple[float, int | None] | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Candidate:
 
     Attributes:
         plan: what is quantized; every node float for the float artifact.
-        artifact: the file.
+        artifact: its files.
         audit: what the runtime made of it.
         fidelity: against the float model.
         outputs: for the baseline's samples.
@@ -80,7 +89,7 @@ class Candidate:
     """
 
     plan: QuantPlan
-    artifact: Path
+    artifact: Artifact
     audit: Audit
     fidelity: Fidelity
     outputs: Outputs
@@ -105,13 +114,23 @@ class Statistics:
 
 
 def baseline(model: Model, backend: Backend, folder: Path, samples: list[Batch], judge: Judge | None) -> Baseline:
-    """Build and judge the float artifact, in the folder `float` of the workspace."""
+    """Build and judge the float artifact, in the folder `float` of the workspace.
+
+    Raises:
+        VerifyError: DS501 when it does not compute what the graph does on the reference executor.
+    """
     where = folder / "float"
     where.mkdir()
     artifact = backend.build(model.graph, where)
-    predict = load_artifact(backend.NAME, artifact)
+    predict = open_artifact(backend, artifact.main)
     outputs = run_all(predict, samples)
-    return Baseline(artifact, artifact.stat().st_size, samples, outputs, judge.measured(predict) if judge else None)
+    graph_outputs = run_all(predictor(model.graph), samples[:GOLDEN_SAMPLES])
+    _, complaint = compare_floats(model.outputs, graph_outputs, outputs[:GOLDEN_SAMPLES])
+    if complaint:
+        raise VerifyError(
+            "DS501", f"the float artifact: {complaint}", because=f"{backend.NAME} computes something else"
+        )
+    return Baseline(artifact, samples, outputs, judge.measured(predict) if judge else None)
 
 
 def search(
@@ -144,39 +163,51 @@ def search(
     statistics = Statistics()
     notes: list[str] = []
     rejected: Candidate | None = None
+
+    def quantized(plan: QuantPlan) -> tuple[QuantPlan, ir.Model]:
+        _observe(statistics, model, plan, data, method, steps)
+        plan = assign_ranges(plan, graph, contract, statistics.observers, method)
+        return plan, insert(correct_biases(model.graph, plan, contract, statistics.observers), plan, contract)
+
     for attempt in range(TRIES):
         with steps("annotate"):
             plan = annotate(graph, contract, lifted=lifted)
         if not plan.quantized:
             break
         with steps("calibrate") as calibrate_notes:
-            _observe(statistics, model, plan, data, base.samples, method, steps, calibrate_notes)
-        observers = statistics.observers
+            calibrate_notes += _observe(statistics, model, plan, data, method, steps)
         with steps("quantize", changed=True):
-            plan = assign_ranges(plan, graph, contract, observers, method)
-            quantized = insert(correct_biases(model.graph, plan, contract, observers), plan, contract)
+            plan, qdq = quantized(plan)
         with steps("build"):
             where = folder / f"try{attempt}"
             where.mkdir()
-            artifact = backend.build(quantized, where)
+            artifact = backend.build(qdq, where)
         with steps("audit"):
             audit = backend.audit(artifact, plan, target)
         if audit.unmatched:
-            lifted |= audit.unmatched
+            lifted.update(audit.unmatched)
             notes += [f"{node} was returned to float: {why}" for node, why in audit.unmatched.items()]
             continue
         with steps("verify"):
-            found = _verified(plan, artifact, quantized, audit, base, backend, judge, statistics.samples)
+            found = _verified(plan, artifact, qdq, audit, base, backend, judge, statistics.samples)
         if found.metric and judge and judge.max_drop is not None:
             gate = gates.accuracy_gate(found.metric, judge.max_drop)
             found = replace(found, gates=[gate])
             if not gate.passed:
                 rejected = found
+                if attempt + 1 == TRIES:
+                    break
                 with steps("refine", changed=True):
-                    worst = _worst(model, plan, contract, observers, method, base, attempt, steps)
+                    ranked = rank(
+                        [node.name for node in plan.nodes.values() if node.weights],
+                        lambda name: quantized(annotate(graph, contract, lifted={**lifted, name: "measured"}))[1],
+                        model.graph,
+                        data.head(REFINE_SAMPLES),
+                        progress=lambda done, total: steps.tell("refine", done, total),
+                    )
                 reason = f"lifted to float by the accuracy gate ({gate.name} {gate.value:.3g} > {gate.limit:.3g})"
-                lifted |= dict.fromkeys(worst, reason)
-                notes += [f"{node} was {reason}" for node in worst]
+                lifted.update(dict.fromkeys(ranked[: 2**attempt], reason))
+                notes += [f"{node} was {reason}" for node in ranked[: 2**attempt]]
                 continue
         with steps("measure"):
             found = replace(_measured(found, base, backend, target), notes=notes)
@@ -192,31 +223,28 @@ def search(
 
 
 def _observe(
-    statistics: Statistics,
-    model: Model,
-    plan: QuantPlan,
-    data: Data,
-    few: list[Batch],
-    method: Method,
-    steps: Steps,
-    notes: list[str],
-) -> None:
+    statistics: Statistics, model: Model, plan: QuantPlan, data: Data, method: Method, steps: Steps
+) -> list[str]:
     """Observe the plan's values that have no statistics yet: over all samples first, later over a few."""
     observers, constants = statistics.observers, model.graph.graph.initializers
     missing = [name for name in plan.values if name not in observers and name not in constants]
     if not missing:
-        return
+        return []
     if observers:  # a node that was lifted has uncovered values, and an iterable cannot be read a second time
-        observers |= calibrate(model.graph, missing, few, method)[0]
-        return
+        observers |= calibrate(model.graph, missing, data.head(FEW_SAMPLES), method)[0]
+        return []
     digest = data.sha256()
-    histogram = method != "minmax"
-    name = cache.key("calibrate", model=model.fingerprint, values=sorted(missing), data=digest, histogram=histogram)
+    name = cache.key(
+        "calibrate",
+        model=graph_digest(model.graph),
+        values=sorted(missing),
+        data=digest,
+        histogram=method != "minmax" and (BINS, BINNED),
+    )
     if digest is not None and data.samples is not None and (arrays := cache.load(name)) is not None:
         observers |= Observer.unpack(arrays)
         statistics.samples = data.samples
-        notes.append("statistics were taken from the cache")
-        return
+        return ["statistics were taken from the cache"]
     found, statistics.samples = calibrate(
         model.graph,
         missing,
@@ -227,50 +255,28 @@ def _observe(
     observers |= found
     if digest is not None:
         cache.store(name, Observer.pack(found))
+    return []
 
 
 def _verified(
     plan: QuantPlan,
-    artifact: Path,
-    quantized: ir.Model,
+    artifact: Artifact,
+    qdq: ir.Model,
     audit: Audit,
     base: Baseline,
     backend: Backend,
     judge: Judge | None,
     samples: int,
 ) -> Candidate:
-    predict = load_artifact(backend.NAME, artifact)
+    predict = open_artifact(backend, artifact.main)
     got = run_all(predict, base.samples)
-    golden = golden_count(base.samples, got)
-    simulated = run_all(predictor(quantized, optimize=False), base.samples[:golden])
+    golden = golden_count(base.samples, base.outputs, got)
+    simulated = run_all(predictor(qdq, optimize=False), base.samples[:golden])
     dynamic = any(node.precision == "int8_dynamic" for node in plan.nodes.values())
-    near = fidelity(base.outputs, simulated, got, golden, margin_db=DYNAMIC_MARGIN_DB if dynamic else 3.0)
+    margin = DYNAMIC_MARGIN_DB if dynamic else 3.0
+    near = fidelity(base.samples, base.outputs, simulated, got, margin_db=margin)
     metric = judge.compare(base.value[0], predict) if judge and base.value else None
     return Candidate(plan, artifact, audit, near, got, metric, [], [], samples, [])
-
-
-def _worst(
-    model: Model,
-    plan: QuantPlan,
-    contract: Contract,
-    observers: Mapping[str, Observer],
-    method: Method,
-    base: Baseline,
-    attempt: int,
-    steps: Steps,
-) -> Collection[str]:
-    """The nodes that cost the most accuracy: one at first, twice as many at each further try."""
-    ranked = rank(
-        model.graph,
-        plan,
-        contract,
-        observers,
-        method,
-        base.samples[:8],
-        base.outputs[:8],
-        progress=lambda done, total: steps.tell("refine", done, total),
-    )
-    return ranked[: 2**attempt]
 
 
 def _measured(found: Candidate, base: Baseline, backend: Backend, target: Target) -> Candidate:
@@ -278,14 +284,14 @@ def _measured(found: Candidate, base: Baseline, backend: Backend, target: Target
     rows: list[Latency] = []
     if matches:
         runs: dict[str, Predict] = {
-            "float32": load_artifact(backend.NAME, base.artifact, THREADS),
-            precision(found.plan): load_artifact(backend.NAME, found.artifact, THREADS),
+            "float32": open_artifact(backend, base.artifact.main, THREADS),
+            precision(found.plan): open_artifact(backend, found.artifact.main, THREADS),
         }
         rows = measure(runs, base.samples[0].feeds, f"{backend.NAME} {backend.version()}", THREADS)
     judged = [
         *found.gates,
         *gates.latency_gates(rows, target.budgets, "" if matches else f"not measured here: {why}"),
-        *gates.size_gates(base.bytes, found.artifact.stat().st_size, target.budgets),
+        *gates.size_gates(base.artifact.bytes, found.artifact.bytes, target.budgets),
     ]
     return replace(found, latency=rows, gates=judged)
 
@@ -320,7 +326,8 @@ def _float_candidate(
         reason = f"the INT8 artifact failed a gate ({names}), so the float one was shipped"
         kept = annotate(graph, contract, lifted={node.name or "": reason for node in graph})
     floats = sum(node.precision == "float" for node in kept.nodes.values())
-    near = fidelity(base.outputs, base.outputs, base.outputs, golden_count(base.samples, base.outputs))
+    golden = golden_count(base.samples, base.outputs, base.outputs)
+    near = fidelity(base.samples, base.outputs, base.outputs[:golden], base.outputs)
     audit = Audit(True, "the float artifact: nothing to audit", 0, floats, {})
     metric = None
     if judge and base.value:

@@ -21,6 +21,7 @@ from dsedge.errors import CheckError, LoadError, did_you_mean
 from dsedge.frontend import load
 from dsedge.model import Model
 from dsedge.passes.normalize import normalize
+from dsedge.passes.upgrade_opset import CANONICAL_OPSET
 from dsedge.quant.annotate import annotate
 from dsedge.quant.plan import QuantPlan
 from dsedge.steps import Progress, Steps
@@ -62,7 +63,8 @@ def compile(
         progress: called as the steps go on.
 
     Returns:
-        The bundle as it lies on disk. When a gate failed it holds the float artifact, and `manifest.failed` says why.
+        The bundle as it lies on disk. `manifest.failed` lists the gates that failed; when INT8 cost too much accuracy
+        or ran slower than float, the bundle holds the float artifact.
 
     Raises:
         DsedgeError: whatever went wrong, with a code; nothing is left in `output` then.
@@ -128,15 +130,17 @@ def choose_backend(target: Target, runtime: str) -> tuple[Backend, list[str]]:
                 "DS143", f"{target.name} does not run {runtime!r}", hint=did_you_mean(runtime, [*listed, "auto"])
             )
         return load_backend(runtime), []
-    usable = [name for name in listed if name in present]
+    usable = [name for name in listed if name in present and load_backend(name).version() is not None]
     if not usable:
         raise LoadError(
             "DS144",
-            f"{target.name} runs on {', '.join(listed)}, for which there is no backend yet",
+            f"{target.name} runs on {', '.join(listed)}, for which there is no backend here",
             hint=f"backends here: {', '.join(sorted(present))}; `dsedge targets` shows what each board runs",
         )
-    missing = listed[: listed.index(usable[0])]
-    notes = [f"{target.name} prefers {name}, which has no backend yet: {usable[0]} is used" for name in missing]
+    notes = []
+    for name in listed[: listed.index(usable[0])]:
+        why = "is not installed (see `dsedge doctor`)" if name in present else "has no backend yet"
+        notes.append(f"{target.name} prefers {name}, which {why}: {usable[0]} is used")
     return load_backend(usable[0]), notes
 
 
@@ -173,6 +177,7 @@ def _require_float(model: Model) -> None:
 
 def _require_opset(model: Model, backend: Backend, target: Target) -> None:
     least, greatest = backend.contract(target).opset
+    greatest = max(greatest, CANONICAL_OPSET)  # lowering the canonical opset is the backend's own work
     if model.opset and not least <= model.opset <= greatest:  # 0: no operator of the default domain
         what = f"{backend.NAME} reads opset {least} to {greatest}, the model has {model.opset}"
         raise LoadError("DS108", what, where=model.source, hint=f"export it with opset {greatest} or below")

@@ -37,12 +37,10 @@ CODES = {
     "DS145": "an option is invalid",
     # check
     "DS201": "operators that the runtime does not support",
-    "DS202": "nothing in the model can be quantized",
     # pass
     "DS301": "a pass failed",
     "DS302": "the normalized graph computes something else than the original",
     # build
-    "DS401": "the runtime refused the artifact",
     "DS402": "a package that this step needs is not installed",
     # verify
     "DS501": "outputs differ from the reference",

@@ -6,6 +6,7 @@ QuantizeLinear and DequantizeLinear nodes, so a float model and a quantized one 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,6 +24,7 @@ _SPATIAL = frozenset(
     "Conv ConvTranspose MaxPool AveragePool GlobalAveragePool GlobalMaxPool InstanceNormalization LRN "
     "DepthToSpace SpaceToDepth Resize Upsample".split()
 )
+_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)  # bodies are graphs of the model themselves
 _SPATIAL_LAYOUTS = {3: "NCW", 4: "NCHW", 5: "NCDHW"}
 
 
@@ -85,6 +87,21 @@ class Model:
     def with_graph(self, graph: ir.Model) -> Model:
         """The same model with another graph."""
         return replace(self, graph=graph)
+
+
+def graph_digest(model: ir.Model) -> str:
+    """sha256, in hex, of what a graph computes: its operators, their attributes and edges, and its weights."""
+    digest = hashlib.sha256()
+    for graph in model.graphs():
+        for node in graph:
+            names = [v.name if v is not None else None for v in (*node.inputs, *node.outputs)]
+            attributes = sorted(f"{a.name}={a.value}" for a in node.attributes.values() if a.type not in _GRAPHS)
+            digest.update(repr((node.domain, node.op_type, names, attributes)).encode())
+        for name, value in sorted(graph.initializers.items()):
+            if value.const_value is not None:
+                digest.update(f"{name} {value.const_value.dtype} {value.const_value.shape}".encode())
+                digest.update(value.const_value.tobytes())
+    return digest.hexdigest()
 
 
 def dtype_name(value: ir.Value) -> str:

@@ -61,9 +61,10 @@ def open_session(
         try:
             return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exception types are not public
-            raise VerifyError("DS502", "ONNX Runtime refuses the model", because=_first_line(error)) from error
+            raise VerifyError("DS502", "ONNX Runtime refuses the model", because=first_line(error)) from error
 
 
-def _first_line(error: Exception) -> str:
-    line = str(error).strip().splitlines()[0]
-    return _PREFIX.sub("", line)[:300]
+def first_line(error: Exception) -> str:
+    """The first line of a message, without what only the runtime's developers read."""
+    lines = str(error).strip().splitlines()
+    return _PREFIX.sub("", lines[0])[:300] if lines else type(error).__name__

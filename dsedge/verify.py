@@ -8,20 +8,21 @@ Three questions, each with its own tolerance:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from dsedge.bench.runner import LOADERS, close_enough, compare, difference, sqnr
+from dsedge.backends.base import Backend, Predict, load_backend
+from dsedge.bench.runner import close_enough, compare, difference, sqnr
 from dsedge.bundle import Bundle, Fidelity
-from dsedge.data import Batch, Feeds
+from dsedge.data import Batch
 from dsedge.errors import PassError, VerifyError
-from dsedge.model import Model
-from dsedge.session import open_session
+from dsedge.model import Model, TensorSpec
+from dsedge.session import first_line, open_session
 
-Predict = Callable[[Feeds], list[np.ndarray]]
 Outputs = list[list[np.ndarray]]
 """For each sample, the model's outputs."""
 
@@ -41,17 +42,16 @@ def predictor(model: ir.Model, *, optimize: bool = True) -> Predict:
     return lambda feeds: list(session.run(None, feeds))
 
 
-def load_artifact(runtime: str, path: Path, threads: int | None = None) -> Predict:
-    """Open an artifact the way the bundle's runner does on the device.
+def open_artifact(backend: Backend, path: Path, threads: int | None = None) -> Predict:
+    """Open the main file of an artifact the way the bundle's runner does on the device.
 
     Raises:
         VerifyError: DS502 when the runtime refuses it.
     """
     try:
-        run: Predict = LOADERS[runtime](path, threads)
+        return backend.load(path, threads)
     except Exception as error:  # each runtime has exceptions of its own
-        raise VerifyError("DS502", "the artifact does not run", where=path.name, because=_first_line(error)) from error
-    return run
+        raise VerifyError("DS502", "the artifact does not run", where=path.name, because=first_line(error)) from error
 
 
 def same_function(original: Model, normalized: Model, samples: Sequence[Batch]) -> float:
@@ -68,74 +68,96 @@ def same_function(original: Model, normalized: Model, samples: Sequence[Batch]) 
     Raises:
         PassError: DS302 when it exceeds 1e-3 of the output's greatest magnitude and 1e-5.
     """
-    largest = 0.0
     before = run_all(predictor(original.graph, optimize=False), samples)
     after = run_all(predictor(normalized.graph), samples)
-    for pairs in zip(before, after, strict=True):
-        for spec, a, b in zip(original.outputs, *pairs, strict=True):
-            if not isinstance(a, np.ndarray) or a.dtype.kind not in "fiub":
-                continue
-            if a.shape != b.shape:
-                off = np.inf
-            elif not a.size:
-                continue
-            else:
-                off = float(np.max(difference(a, b)[1], initial=0.0))
-            limit = max(_RELATIVE * float(np.max(np.abs(a[np.isfinite(a)]), initial=0.0)), _ABSOLUTE)
-            if not off <= limit:
-                raise PassError(
-                    "DS302",
-                    f"output {spec.name!r} of the normalized graph differs by {off:.3g} (limit {limit:.3g})",
-                    because="a normalizing pass changed what the model computes; this is a defect of dsedge",
-                    hint="report it with the model; nothing was written",
-                )
-            largest = max(largest, off)
+    largest, complaint = compare_floats(original.outputs, before, after)
+    if complaint:
+        raise PassError(
+            "DS302",
+            f"the normalized graph: {complaint}",
+            because="a normalizing pass changed what the model computes; this is a defect of dsedge",
+            hint="report it with the model; nothing was written",
+        )
     return largest
 
 
-def fidelity(reference: Outputs, simulated: Outputs, got: Outputs, golden: int, *, margin_db: float = 3.0) -> Fidelity:
+def compare_floats(specs: Sequence[TensorSpec], before: Outputs, after: Outputs) -> tuple[float, str | None]:
+    """The greatest difference between two executions in float, and a complaint if it is more than rounding.
+
+    More is what exceeds 1e-3 of the output's greatest magnitude, and 1e-5.
+    """
+    largest = 0.0
+    for one, other in zip(before, after, strict=True):
+        for spec, a, b in zip(specs, one, other, strict=True):
+            if not isinstance(a, np.ndarray) or a.dtype.kind not in "fiub":
+                continue
+            off = float(np.max(difference(a, b)[1], initial=0.0))
+            limit = max(_RELATIVE * float(np.max(np.abs(a[np.isfinite(a)]), initial=0.0)), _ABSOLUTE)
+            if not off <= limit:
+                return off, f"output {spec.name!r} differs by {off:.3g} (limit {limit:.3g})"
+            largest = max(largest, off)
+    return largest, None
+
+
+def fidelity(
+    samples: Sequence[Batch],
+    reference: Outputs,
+    simulated: Outputs,
+    got: Outputs,
+    *,
+    margin_db: float = 3.0,
+) -> Fidelity:
     """How near an artifact's outputs are to the float model's.
 
     Args:
+        samples: what was run.
         reference: outputs of the float model.
-        simulated: outputs of the Q/DQ graph, executed node by node; for the first samples at least.
+        simulated: outputs of the Q/DQ graph, executed node by node, for the golden samples: the first ones.
         got: outputs of the artifact on the real runtime.
-        golden: how many of the first samples are the golden ones.
-        margin_db: how much farther from the float model than the Q/DQ graph the artifact may be.
+        margin_db: how much farther from the float model than the Q/DQ graph an output of the artifact may be.
 
     Raises:
-        VerifyError: DS501 when the artifact is farther away than that.
+        VerifyError: DS501 when one is farther away than that.
     """
-    few = len(simulated)
-    reached, expected = _worst_sqnr(reference[:few], got[:few]), _worst_sqnr(reference[:few], simulated)
-    if not close_enough(reached, expected, margin_db, _integer_agreement(simulated, got[:few])):
+    golden = len(simulated)
+    reached = sqnr_by_output(reference[:golden], got[:golden])
+    expected = sqnr_by_output(reference[:golden], simulated)
+    if not close_enough(reached, expected, margin_db, _integer_agreement(simulated, got[:golden])):
         raise VerifyError(
             "DS501",
             f"the artifact reaches {_db(reached)}, its own Q/DQ graph {_db(expected)}",
             because="the runtime computes something else than the graph says",
             hint="report it with the model and `dsedge doctor`",
         )
+    largest = max((_max_abs(a, b) for a, b in zip(reference, got, strict=True)), default=0.0)
     return Fidelity(
-        sqnr_db=_worst_sqnr(reference, got),
-        max_abs=max((_max_abs(a, b) for a, b in zip(reference, got, strict=True)), default=0.0),
-        top1_agreement=_agreement(reference, got),
-        samples=len(reference),
-        reference_sqnr_db=expected,
-        golden_sqnr_db=_worst_sqnr(reference[:golden], got[:golden]),
+        sqnr_db=_worst(sqnr_by_output(reference, got)),
+        max_abs=largest if np.isfinite(largest) else 1e300,
+        top1_agreement=_agreement(samples, reference, got),
+        samples=sum(batch.count for batch in samples),
+        reference_sqnr_db=_worst(expected),
+        golden_sqnr_db=reached,
     )
 
 
-def _worst_sqnr(reference: Outputs, got: Outputs) -> float | None:
-    ratios = [
-        sqnr(np.concatenate([s[i].ravel() for s in reference]), np.concatenate([s[i].ravel() for s in got]))
-        for i in _float_outputs(reference)
+def sqnr_by_output(reference: Outputs, got: Outputs) -> list[float | None]:
+    """SQNR of each output over all samples, in dB; None where it is identical or not of floats."""
+    return [
+        sqnr(_joined(reference, i), _joined(got, i)) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else None
+        for i, a in enumerate(reference[0])
     ]
-    known = [r for r in ratios if r is not None]
-    return min(known) if known else None
 
 
-def _db(ratio: float | None) -> str:
-    return "no error at all" if ratio is None else f"{ratio:.1f} dB"
+def _joined(outputs: Outputs, index: int) -> np.ndarray:
+    return np.concatenate([sample[index].ravel() for sample in outputs])
+
+
+def _worst(ratios: Sequence[float | None]) -> float | None:
+    return min((ratio for ratio in ratios if ratio is not None), default=None)
+
+
+def _db(ratios: Sequence[float | None]) -> str:
+    return ", ".join("no error" if ratio is None else f"{ratio:.1f} dB" for ratio in ratios)
 
 
 def _integer_agreement(reference: Outputs, got: Outputs) -> float | None:
@@ -148,26 +170,25 @@ def _integer_agreement(reference: Outputs, got: Outputs) -> float | None:
     return min(shares) if shares else None
 
 
-def _float_outputs(outputs: Outputs) -> list[int]:
-    return [i for i, a in enumerate(outputs[0]) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
-
-
 def _max_abs(reference: list[np.ndarray], got: list[np.ndarray]) -> float:
-    floats = _float_outputs([reference])
+    floats = [i for i, a in enumerate(reference) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
     return max((float(np.max(difference(reference[i], got[i])[1], initial=0.0)) for i in floats), default=0.0)
 
 
-def _agreement(reference: Outputs, got: Outputs) -> float | None:
+def _agreement(samples: Sequence[Batch], reference: Outputs, got: Outputs) -> float | None:
     """The share of samples with the same class; None when the first output is no class score and no class id."""
     first = reference[0][0]
-    if not isinstance(first, np.ndarray) or not first.size:
+    if not isinstance(first, np.ndarray) or first.ndim == 0 or not first.size:
         return None
-    if first.dtype.kind in "iu":
-        same = [np.array_equal(a[0], b[0]) for a, b in zip(reference, got, strict=True)]
-    elif first.ndim == 2 and first.shape[-1] > 1:
-        same = [bool((a[0].argmax(-1) == b[0].argmax(-1)).all()) for a, b in zip(reference, got, strict=True)]
-    else:
+    if first.dtype.kind not in "iu" and not (first.dtype.kind == "f" and first.ndim == 2 and first.shape[-1] > 1):
         return None
+    same: list[bool] = []
+    for batch, one, other in zip(samples, reference, got, strict=True):
+        a, b = (x[0].argmax(-1) if first.dtype.kind == "f" else x[0] for x in (one, other))
+        if a.shape == b.shape and len(a) == batch.count + batch.padding:
+            same += [np.array_equal(x, y) for x, y in zip(a[: batch.count], b[: batch.count], strict=True)]
+        else:
+            same.append(np.array_equal(a, b))
     return float(np.mean(same))
 
 
@@ -181,17 +202,19 @@ def write_golden(
     arrays: dict[str, np.ndarray] = {}
     for i, spec in enumerate(model.inputs):
         arrays[f"input_{i}"] = np.stack([s.feeds[spec.name] for s in samples[:count]])
-    for i in range(len(got[0])):
-        arrays[f"expected_{i}"] = np.stack([outputs[i] for outputs in got[:count]])
-        arrays[f"float_{i}"] = np.stack([outputs[i] for outputs in reference[:count]])
+    for i, first in enumerate(got[0]):
+        if isinstance(first, np.ndarray) and first.dtype != object:  # sequences, maps and strings are not compared
+            arrays[f"expected_{i}"] = np.stack([outputs[i] for outputs in got[:count]])
+            arrays[f"float_{i}"] = np.stack([outputs[i] for outputs in reference[:count]])
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
 
 
-def golden_count(samples: Sequence[Batch], outputs: Outputs) -> int:
+def golden_count(samples: Sequence[Batch], reference: Outputs, got: Outputs) -> int:
     """How many of the first samples can be golden: stacking needs equal shapes."""
 
-    def shapes(i: int) -> list[tuple[int, ...]]:
-        return [a.shape for a in (*samples[i].feeds.values(), *outputs[i])]
+    def shapes(i: int) -> list[tuple[int, ...] | None]:
+        arrays = (*samples[i].feeds.values(), *reference[i], *got[i])
+        return [getattr(array, "shape", None) for array in arrays]
 
     count = 0
     while count < min(GOLDEN_SAMPLES, len(samples)) and shapes(count) == shapes(0):
@@ -199,12 +222,12 @@ def golden_count(samples: Sequence[Batch], outputs: Outputs) -> int:
     return count
 
 
-def verify_bundle(bundle: Bundle) -> dict[str, float | None]:
+def verify_bundle(bundle: Bundle) -> dict[str, Any]:
     """Check the files of a bundle against their hashes, and its golden outputs through the real runtime.
 
     Returns:
-        `sqnr_db` against the float model, `max_abs_from_expected` and `agreement` of integers with the outputs that
-        were recorded at compile time.
+        `sqnr_db` of each output against the float model; `max_abs_from_expected` and `agreement` of integers with the
+        outputs that were recorded at compile time.
 
     Raises:
         BundleError: DS803 a file is missing, changed, or outside of the bundle.
@@ -212,26 +235,21 @@ def verify_bundle(bundle: Bundle) -> dict[str, float | None]:
     """
     bundle.check_files()
     manifest = bundle.manifest
-    run = load_artifact(manifest.runtime.name, bundle.file("model"))
+    run = open_artifact(load_backend(manifest.runtime.name), bundle.file("model"))
     try:
         with np.load(bundle.file("golden"), allow_pickle=False) as data:
             golden = dict(data)
-        found: dict[str, float | None] = compare(golden, run, manifest.model.inputs)
+        found: dict[str, Any] = compare(golden, run, manifest.model.inputs)
     except Exception as error:
-        raise VerifyError("DS502", "the golden inputs do not run", because=_first_line(error)) from error
-    recorded = manifest.fidelity.golden_sqnr_db if manifest.fidelity else None
-    worst, agreement = found["sqnr_db"], found["agreement"]
-    if not close_enough(worst, recorded, agreement=agreement):
+        raise VerifyError("DS502", "the golden inputs do not run", because=first_line(error)) from error
+    recorded = manifest.fidelity.golden_sqnr_db if manifest.fidelity else []
+    reached, agreement = found["sqnr_db"], found["agreement"]
+    if not close_enough(reached, recorded, agreement=agreement):
         ids = "" if agreement is None else f", {100 * agreement:.0f}% of the integer outputs are equal"
         raise VerifyError(
             "DS501",
-            f"the golden outputs reach {_db(worst)} against the float model here{ids}",
+            f"the golden outputs reach {_db(reached)} against the float model here{ids}",
             because=f"they reached {_db(recorded)} where it was compiled",
             hint="compare the runtime's version with the manifest's",
         )
     return found
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

@@ -14,7 +14,7 @@ from graphs import Net, chain, concat
 
 from dsedge import candidate
 from dsedge.backends import onnxruntime
-from dsedge.backends.base import Audit
+from dsedge.backends.base import Artifact, Audit
 from dsedge.bundle import Latency
 from dsedge.candidate import TRIES, Candidate, baseline, search
 from dsedge.data import open_data
@@ -37,7 +37,7 @@ def searched(source: Model, folder: Path, backend: Any = onnxruntime, target: Ta
 def suspicious(verdict: Callable[[QuantPlan], dict[str, str]]) -> Any:
     """The real backend, whose audit finds what a test wants it to find."""
 
-    def audit(artifact: Path, plan: QuantPlan, target: Target) -> Audit:
+    def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
         real = onnxruntime.audit(artifact, plan, target)
         return Audit(real.performed, real.summary, real.int8_ops, real.float_ops, real.unmatched | verdict(plan))
 
@@ -50,7 +50,7 @@ def int8_convolutions(plan: QuantPlan) -> list[str]:
 
 def test_the_first_that_passes_is_taken(tmp_path: Path) -> None:
     found = searched(concat(), tmp_path)
-    assert found.artifact == tmp_path / "try0" / "model.onnx"
+    assert found.artifact.main == tmp_path / "try0" / "model.onnx"
     assert int8_convolutions(found.plan) == ["Conv_0", "Conv_2", "Conv_4", "Conv_7"]
     assert found.notes == []
     assert found.samples == 8
@@ -65,7 +65,7 @@ def test_what_the_audit_rejects_goes_back_to_float(tmp_path: Path) -> None:
     assert int8_convolutions(found.plan) == ["Conv_2", "Conv_4", "Conv_7"]
     assert found.plan.nodes["Conv_0"].reason == "left in float"
     assert found.notes == ["Conv_0 was returned to float: left in float"]
-    assert found.artifact.parent.name == "try1"
+    assert found.artifact.main.parent.name == "try1"
     assert "x" not in found.plan.values
     assert found.fidelity.sqnr_db > 30
 
@@ -94,7 +94,7 @@ def test_the_number_of_tries_is_bounded(tmp_path: Path) -> None:
 
     found = searched(chain(), tmp_path, suspicious(never))
     assert len(asked) <= TRIES
-    assert found.artifact == tmp_path / "float" / "model.onnx"
+    assert found.artifact.main == tmp_path / "float" / "model.onnx"
     assert [gate.passed for gate in found.gates] == [False]
     assert not found.plan.quantized
     assert found.fidelity.sqnr_db is None
@@ -105,7 +105,7 @@ def test_a_float_artifact_is_never_called_int8(tmp_path: Path) -> None:
     found = searched(
         chain(), tmp_path, suspicious(lambda plan: dict.fromkeys(int8_convolutions(plan), "left in float"))
     )
-    assert found.artifact.parent.name == "float"
+    assert found.artifact.main.parent.name == "float"
     assert candidate.precision(found.plan) == "float32"
     assert found.audit.int8_ops == 0
     assert found.audit.float_ops == len(found.plan.nodes)
@@ -134,7 +134,7 @@ def test_int8_that_is_slower_than_float_is_not_shipped(
     monkeypatch.setattr(candidate, "measure", rows)
     monkeypatch.setattr(Target, "matches_host", lambda self: (True, "a test"))
     found = searched(chain(), tmp_path, target=BOARD)
-    assert found.artifact.parent.name == shipped
+    assert found.artifact.main.parent.name == shipped
     gate = next(gate for gate in found.gates if gate.name == "latency_vs_float")
     assert (gate.value, gate.passed) == (ratio, ratio <= 1.03)
     assert [row.precision for row in found.latency] == ["float32", "int8"], "the evidence stays"

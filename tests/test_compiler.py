@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from flow import run, samples
 from graphs import Net, as_model, chain, lstm, residual, signed_concat, two_inputs
@@ -327,3 +328,29 @@ def test_a_preview_needs_no_data() -> None:
     assert plan.quantized
     assert all(value.qparams is None for value in plan.values.values())
     assert as_model(onnx.load(DIGITS / "digits_cnn.onnx")).opset == 20
+
+
+def test_a_bundle_tells_nothing_of_the_machine_it_was_made_on(tmp_path: Path) -> None:
+    """The exporter writes stack traces with the paths of sources into the graph."""
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3))
+    data = [np.random.default_rng(i).standard_normal((3, 12, 12)).astype(np.float32) for i in range(4)]
+    bundle = dsedge.compile(
+        module, target=BOARD, calibration=data, example_inputs=torch.zeros(2, 3, 12, 12), output=tmp_path / "out"
+    )
+    for file in bundle.path.iterdir():
+        content = file.read_bytes()
+        assert b"stack_trace" not in content, file.name
+        assert str(tmp_path).encode() not in content, file.name
+        assert str(Path(__file__).parents[1]).encode() not in content, file.name
+
+
+def test_changed_weights_are_another_model_to_the_cache(tmp_path: Path) -> None:
+    model = chain()
+    data = tmp_path / "c.npz"
+    np.savez(data, x=np.concatenate([batch["x"] for batch in arrays(model, 8)]))
+    first = dsedge.compile(model, target=BOARD, calibration=data, output=tmp_path / "first").manifest
+    name, value = next((n, v) for n, v in model.graph.graph.initializers.items() if len(v.shape) == 4)
+    value.const_value = ir.tensor(value.const_value.numpy() * np.float32(50), name=name)
+    second = dsedge.compile(model, target=BOARD, calibration=data, output=tmp_path / "second").manifest
+    assert second.fidelity.sqnr_db > first.fidelity.sqnr_db - 10

@@ -9,11 +9,12 @@ import pytest
 from flow import samples
 from graphs import chain, multi_output
 
+from dsedge.backends.base import load_backend
 from dsedge.bundle import Bundle, sha256
 from dsedge.data import Batch
 from dsedge.errors import BundleError, PassError, VerifyError
 from dsedge.passes.normalize import normalize
-from dsedge.verify import fidelity, golden_count, load_artifact, same_function, verify_bundle
+from dsedge.verify import fidelity, golden_count, open_artifact, same_function, verify_bundle
 
 RNG = np.random.default_rng(0)
 
@@ -25,6 +26,10 @@ def noisy(outputs: list[list[np.ndarray]], db: float) -> list[list[np.ndarray]]:
 OUTPUTS = [
     [RNG.standard_normal((1, 10)).astype(np.float32), RNG.standard_normal(4).astype(np.float32)] for _ in range(6)
 ]
+
+
+def batches(outputs: list[list[np.ndarray]]) -> list[Batch]:
+    return [Batch({"x": np.zeros((1, 2), np.float32)}, 1, None)] * len(outputs)
 
 
 def test_the_normalized_graph_computes_the_same() -> None:
@@ -53,23 +58,23 @@ def test_a_graph_that_gives_nan_is_refused() -> None:
 
 
 def test_fidelity() -> None:
-    near = fidelity(OUTPUTS, noisy(OUTPUTS, 30), noisy(OUTPUTS, 28), golden=2)
+    near = fidelity(batches(OUTPUTS), OUTPUTS, noisy(OUTPUTS, 30)[:2], noisy(OUTPUTS, 28))
     assert near.sqnr_db == pytest.approx(28, abs=0.01)
     assert near.reference_sqnr_db == pytest.approx(30, abs=0.01)
-    assert near.golden_sqnr_db == pytest.approx(28, abs=0.01)
+    assert near.golden_sqnr_db == pytest.approx([28, 28], abs=0.01)
     assert near.max_abs == pytest.approx(max(np.abs(a).max() for s in OUTPUTS for a in s) * 10 ** (-28 / 20), rel=1e-3)
     assert near.top1_agreement == 1.0
     assert near.samples == 6
 
 
 def test_identical_outputs() -> None:
-    near = fidelity(OUTPUTS, OUTPUTS, OUTPUTS, golden=2)
+    near = fidelity(batches(OUTPUTS), OUTPUTS, OUTPUTS[:2], OUTPUTS)
     assert (near.sqnr_db, near.max_abs, near.top1_agreement) == (None, 0.0, 1.0)
 
 
 def test_an_artifact_that_is_worse_than_its_graph() -> None:
     with pytest.raises(VerifyError) as caught:
-        fidelity(OUTPUTS, noisy(OUTPUTS, 30), noisy(OUTPUTS, 26), golden=2)
+        fidelity(batches(OUTPUTS), OUTPUTS, noisy(OUTPUTS, 30)[:2], noisy(OUTPUTS, 26))
     assert caught.value.code == "DS501"
 
 
@@ -79,32 +84,50 @@ def test_an_artifact_that_gives_nan(output: int, value: float) -> None:
     got = noisy(OUTPUTS, 30)
     got[1][output] = np.full_like(got[1][output], value)
     with pytest.raises(VerifyError):
-        fidelity(OUTPUTS, noisy(OUTPUTS, 30), got, golden=2)
+        fidelity(batches(OUTPUTS), OUTPUTS, noisy(OUTPUTS, 30)[:2], got)
 
 
 def test_agreement_of_classes() -> None:
     wrong = [[-s[0], s[1]] if i < 2 else s for i, s in enumerate(OUTPUTS)]
-    assert fidelity(OUTPUTS, wrong, wrong, golden=2).top1_agreement == pytest.approx(4 / 6)
+    assert fidelity(batches(OUTPUTS), OUTPUTS, wrong[:2], wrong).top1_agreement == pytest.approx(4 / 6)
     ids = [[s[0].argmax(-1), s[0]] for s in OUTPUTS]
     other = [[i[0] + 1, i[1]] for i in ids]
-    assert fidelity(ids, ids, ids, golden=1).top1_agreement == 1.0
-    assert fidelity(ids, other, other, golden=1).top1_agreement == 0.0
+    assert fidelity(batches(ids), ids, ids[:1], ids).top1_agreement == 1.0
+    assert fidelity(batches(ids), ids, other[:1], other).top1_agreement == 0.0
     no_classes = [[np.ones((1, 3, 4, 4), np.float32)]]
-    assert fidelity(no_classes, no_classes, no_classes, golden=1).top1_agreement is None
+    assert fidelity(batches(no_classes), no_classes, no_classes[:1], no_classes).top1_agreement is None
 
 
 def test_golden_samples_have_one_shape() -> None:
-    batches = [Batch({"x": np.zeros((1, n), np.float32)}, 1, None) for n in (3, 3, 4, 3)]
+    given = [Batch({"x": np.zeros((1, n), np.float32)}, 1, None) for n in (3, 3, 4, 3)]
     outputs = [[np.zeros(2)]] * 4
-    assert golden_count(batches, outputs) == 2
-    assert golden_count(batches[:1], outputs[:1]) == 1
-    assert golden_count(batches[:2] * 5, [outputs[0]] * 10) == 4
+    assert golden_count(given, outputs, outputs) == 2
+    assert golden_count(given[:1], outputs[:1], outputs[:1]) == 1
+    assert golden_count(given[:2] * 5, [outputs[0]] * 10, [outputs[0]] * 10) == 4
+    assert golden_count(given[:2], outputs[:2], [outputs[0], [np.zeros(3)]]) == 1
+
+
+def test_every_output_counts() -> None:
+    """A ruined output does not hide behind one that is worse by nature."""
+    simulated = [[noisy([s], 8)[0][0], noisy([s], 40)[0][1]] for s in OUTPUTS]
+    ruined = [[noisy([s], 8)[0][0], noisy([s], 9)[0][1]] for s in OUTPUTS]
+    with pytest.raises(VerifyError):
+        fidelity(batches(OUTPUTS), OUTPUTS, simulated[:2], ruined)
+
+
+def test_samples_of_a_batch_count_one_by_one() -> None:
+    scores = RNG.standard_normal((4, 10)).astype(np.float32)
+    off = scores.copy()
+    off[1] = -off[1]
+    batch = Batch({"x": np.zeros((4, 2), np.float32)}, 3, None, padding=1)
+    near = fidelity([batch], [[scores]], [[off]], [[off]])
+    assert (near.samples, near.top1_agreement) == (3, pytest.approx(2 / 3))
 
 
 def test_an_artifact_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(VerifyError) as caught:
-        load_artifact("onnxruntime", tmp_path / "model.onnx")
+        open_artifact(load_backend("onnxruntime"), tmp_path / "model.onnx")
     assert caught.value.code == "DS502"
 
 

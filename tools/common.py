@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dsedge.backends.base import load_backend
+from dsedge.backends.base import Predict, load_backend
 from dsedge.bench.runner import time_alternately
 from dsedge.data import Batch
 from dsedge.frontend import load
@@ -21,7 +21,6 @@ from dsedge.quant.calibrate import assign_ranges, calibrate
 from dsedge.quant.contract import Contract
 from dsedge.quant.insert import insert
 from dsedge.target import load_target
-from dsedge.verify import Predict
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 
@@ -63,7 +62,7 @@ def build_int8(source: Path, contract: Contract, feeds: Feeds, folder: Path, lif
     audit = backend.audit(artifact, plan, load_target(HOST))
     if audit.unmatched or not audit.performed or not audit.int8_ops:
         raise SystemExit(f"{source.name}: {audit.summary}")
-    return artifact
+    return artifact.main
 
 
 def time_in_turns(functions: Sequence[Predict], feeds: Feeds, seconds: float) -> npt.NDArray[np.float64]:

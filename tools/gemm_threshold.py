@@ -22,11 +22,11 @@ from common import HOST, build_int8, time_in_turns
 from onnx import TensorProto, helper, numpy_helper
 
 from dsedge.backends.base import load_backend
+from dsedge.backends.onnxruntime import load
 from dsedge.cli.output import show
 from dsedge.quant.contract import Contract
 from dsedge.report.terminal import table
 from dsedge.target import load_target
-from dsedge.verify import load_artifact
 
 ROWS = (1, 8, 32)
 SIZES = ((64, 10), (64, 64), (128, 64), (128, 128), (256, 128), (256, 256), (512, 256), (512, 512), (1024, 1024))
@@ -62,7 +62,7 @@ def compare(rows: int, k: int, n: int, contract: Contract, folder: Path) -> tupl
     write_gemm(source, rows, k, n)
     x = np.random.default_rng(1).standard_normal((rows, k), dtype=np.float32)
     artifact = build_int8(source, contract, {"x": x}, folder)
-    functions = [load_artifact("onnxruntime", path, 1) for path in (source, artifact)]
+    functions = [load(path, 1) for path in (source, artifact)]
     float_times, int8_times = time_in_turns(functions, {"x": x}, SECONDS)
     return float(np.median(float_times)), float(np.median(int8_times)), float(np.median(int8_times / float_times))
 

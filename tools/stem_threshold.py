@@ -22,11 +22,11 @@ from common import HOST, build_int8, time_in_turns
 from onnx import TensorProto, helper, numpy_helper
 
 from dsedge.backends.base import load_backend
+from dsedge.backends.onnxruntime import load
 from dsedge.cli.output import show
 from dsedge.quant.contract import Contract
 from dsedge.report.terminal import table
 from dsedge.target import load_target
-from dsedge.verify import load_artifact
 
 SECONDS = 2.0
 
@@ -108,7 +108,7 @@ def compare(stem: Stem, contract: Contract, folder: Path) -> tuple[float, float,
     functions = []
     for name, lifted in (("float", ("stem", "relu")), ("int8", ())):
         (folder / name).mkdir()
-        functions.append(load_artifact("onnxruntime", build_int8(source, contract, feeds, folder / name, lifted), 1))
+        functions.append(load(build_int8(source, contract, feeds, folder / name, lifted), 1))
     in_float, in_int8 = time_in_turns(functions, feeds, SECONDS)
     return float(np.median(in_float)), float(np.median(in_int8)), float(np.median(in_int8 / in_float))
 

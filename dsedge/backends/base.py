@@ -6,6 +6,7 @@ It never decides what to quantize: it states a contract, and turns a Q/DQ graph 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,11 +17,16 @@ from dsedge.errors import LoadError, did_you_mean
 from dsedge.resources import entry_points
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx_ir as ir
 
+    from dsedge.data import Feeds
     from dsedge.quant.contract import Contract
     from dsedge.quant.plan import QuantPlan
     from dsedge.target import Target
+
+Predict = Callable[["Feeds"], list["np.ndarray"]]
+"""From arrays by input name to the outputs in the model's order."""
 
 ENTRY_POINTS = "dsedge.backends"
 
@@ -32,6 +38,29 @@ class Finding:
     node: str
     op: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a backend built, all in one folder.
+
+    Attributes:
+        main: the file that is loaded.
+        others: files that must lie beside it.
+    """
+
+    main: Path
+    others: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, the main one first."""
+        return (self.main, *self.others)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.stat().st_size for file in self.files)
 
 
 @dataclass(frozen=True)
@@ -74,10 +103,13 @@ class Backend(Protocol):
     def unsupported(self, model: ir.Model) -> list[Finding]:
         """All nodes that the runtime cannot run, bodies of control flow included."""
 
-    def build(self, model: ir.Model, folder: Path) -> Path:
-        """Write the artifact of a float or Q/DQ graph into a folder, and return the file to load."""
+    def build(self, model: ir.Model, folder: Path) -> Artifact:
+        """Write the artifact of a float or Q/DQ graph, at the canonical opset or above, into a folder."""
 
-    def audit(self, artifact: Path, plan: QuantPlan, target: Target) -> Audit:
+    def load(self, path: Path, threads: int | None = None) -> Predict:
+        """Open the main file of an artifact as the device does: a function from feeds to all outputs."""
+
+    def audit(self, artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
         """Load an artifact, and find what really runs in INT8."""
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from dsedge.backends.base import Predict
 from dsedge.bench.runner import time_alternately
 from dsedge.bundle import Latency
 from dsedge.data import Feeds
-from dsedge.verify import Predict
 
 _BUDGET_MS = 3000.0
 _RUNS = (20, 300)
@@ -34,7 +34,8 @@ def measure(runs_of: Mapping[str, Predict], feeds: Feeds, runtime: str, threads:
     trial = time_alternately(functions, feeds, 3)
     once = sum(min(times) for times in trial)
     runs = int(np.clip(_BUDGET_MS / max(once, 1e-3), *_RUNS))
-    conditions = _conditions()
+    batch = next((len(array) for array in feeds.values() if array.ndim), 1)
+    conditions = _conditions() | {"batch": batch}
     return [
         Latency(
             runtime=runtime,

@@ -69,5 +69,5 @@ def compile_(
         from dsedge.errors import GateError
 
         limits = ", ".join(f"{g.name} is {g.value:.3g}, limit {g.limit:.3g}" for g in failed)
-        hint = "the bundle holds the float artifact" if bundle.manifest.precision.int8_ops == 0 else None
+        hint = "the bundle holds the float artifact" if bundle.manifest.precision.precision == "float32" else None
         raise GateError("DS601", f"a gate failed: {limits}", where=str(bundle.path), hint=hint)

@@ -17,6 +17,7 @@ class CleanUp(Pass):
     What:
         Nodes, initializers, optional outputs and operator sets that are not used go. Duplicate names get a number;
         a node without a name takes the name of its first output. Names are unique over all subgraphs.
+        Metadata and doc strings go: exporters write stack traces with the paths of a machine into them.
     Why:
         Plans, reports and errors find nodes and values by name, and ONNX Runtime refuses duplicate names of nodes.
     When not:
@@ -31,7 +32,21 @@ class CleanUp(Pass):
         modified = common.RemoveUnusedNodesPass()(model).modified
         modified |= _remove_initializers(model)
         modified |= common.RemoveUnusedOpsetsPass()(model).modified
+        modified |= _forget(model)
         return ir.passes.PassResult(model, _name_values(model) | _name_nodes(model) | modified)
+
+
+def _forget(model: ir.Model) -> bool:
+    """Drops metadata and doc strings of the model, its graphs, nodes and values."""
+    nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
+    values = list(dict.fromkeys([*_values(model), *(v for node in nodes for v in node.outputs)]))
+    modified = False
+    described: list[ir.Model | ir.Graph | ir.Node | ir.Value] = [model, *model.graphs(), *nodes, *values]
+    for item in described:
+        modified |= bool(item.metadata_props or item.doc_string)
+        item.metadata_props.clear()
+        item.doc_string = None
+    return modified
 
 
 def _remove_initializers(model: ir.Model) -> bool:

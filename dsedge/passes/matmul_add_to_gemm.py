@@ -63,7 +63,6 @@ def _rewrite(node: ir.Node) -> None:
         outputs=[ir.Value(name=old.name, shape=old.shape, type=old.type)],
         name=node.name,
         doc_string=node.doc_string,
-        metadata_props=dict(node.metadata_props),
     )
     assert node.graph is not None
     node.graph.insert_before(node, gemm)

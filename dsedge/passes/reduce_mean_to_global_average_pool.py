@@ -98,7 +98,6 @@ def _rewrite(node: ir.Node, taken: set[str]) -> None:
         outputs=[pooled],
         name=node.name,
         doc_string=node.doc_string,
-        metadata_props=dict(node.metadata_props),
     )
     replacement = [pool]
     if not keepdims:

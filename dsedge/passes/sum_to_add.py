@@ -42,7 +42,7 @@ def _rewrite(node: ir.Node, taken: set[str]) -> bool:
         last = index == len(rest)
         output = ir.Value(name=old.name if last else fresh(f"{old.name}_{index}", taken), type=old.type)
         name = node.name if last else f"{label(node)}_{index}"
-        add = ir.node("Add", [total, term], outputs=[output], name=name, metadata_props=dict(node.metadata_props))
+        add = ir.node("Add", [total, term], outputs=[output], name=name)
         graph.insert_before(node, add)
         total = output
     total.shape = old.shape

@@ -60,7 +60,7 @@ def _convert(model: ir.Model, source: int) -> None:
         raise _refused(source, str(error).strip() or type(error).__name__) from error
     graph = ir.from_proto(proto).graph
     _attach_weights(graph, weights)
-    _restore_metadata(model.graph, graph)
+    _restore_names(model.graph, graph)
     model.graph = graph
     if source <= 10:
         _keep_old_resize(model)
@@ -99,19 +99,14 @@ def _attach_weights(graph: ir.Graph, weights: dict[str, ir.TensorProtocol]) -> N
         graph.register_initializer(value)
 
 
-def _restore_metadata(old: ir.Graph, new: ir.Graph) -> None:
-    """The converter drops metadata of nodes, and the name of a node that becomes another operator."""
+def _restore_names(old: ir.Graph, new: ir.Graph) -> None:
+    """The converter drops the name of a node that becomes another operator."""
     before = {node.outputs[0].name: node for node in old.all_nodes()}
     kept = {node.name for node in new.all_nodes()}
     for node in new.all_nodes():
         origin = before.get(node.outputs[0].name)
-        if origin is None:
-            continue
-        if not node.name and origin.name not in kept:
+        if origin is not None and not node.name and origin.name not in kept:
             node.name = origin.name
-        if node.name == origin.name:
-            node.metadata_props.update(origin.metadata_props)
-    new.metadata_props.update(old.metadata_props)
 
 
 def _keep_old_resize(model: ir.Model) -> None:

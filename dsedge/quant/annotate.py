@@ -216,24 +216,28 @@ def _values(
     def add(value: ir.Value | None, imposed: tuple[float, int] | None = None) -> str:
         name = (value.name if value is not None else None) or ""
         parent.setdefault(name, name)
-        fixed[name] = imposed or fixed.get(name)
+        fixed.setdefault(name, imposed)
         return name
 
-    def tie(names: Collection[str]) -> None:
-        first, *rest = names
-        for other in rest:
-            parent[root(other)] = root(first)
+    def tie(inputs: Collection[str], outputs: Collection[str]) -> None:
+        """One group; inputs on which the runtime imposes other parameters than on the rest stay apart."""
+        imposed = {fixed[root(name)] for name in inputs}
+        free = [name for name in inputs if len(imposed) == 1 or fixed[root(name)] is None]
+        for name in [*free, *outputs]:
+            target = root((*free, *outputs)[0])
+            parent[root(name)] = target
 
     for node in graph:
         plan = nodes[_name(node)]
         if plan.precision != "int8" or plan.head is not None:
             continue
-        touched = [add(node.inputs[i]) for i in plan.inputs]
+        read = [add(node.inputs[i]) for i in plan.inputs]
+        written: list[str] = []
         if plan.output:
-            outputs = chained.get(node, node).outputs
-            written = [o for o in outputs if o.dtype in _QUANTIZABLE and (o.uses() or o.is_graph_output())]
-            touched += [add(out, rules[node].fixed_output) for out in written]
+            for out in chained.get(node, node).outputs:
+                if out.dtype in _QUANTIZABLE and (out.uses() or out.is_graph_output()):
+                    written.append(add(out, rules[node].fixed_output))
         separate = rules[node].separate
         if rules[node].kind == "share" and not (separate and separate(node)):
-            tie(touched)
-    return {name: ValuePlan(name, root(name), fixed[name]) for name in parent}
+            tie(read, written)
+    return {name: ValuePlan(name, root(name), fixed[root(name)]) for name in parent}

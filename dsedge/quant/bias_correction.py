@@ -16,7 +16,7 @@ import onnx_ir as ir
 from dsedge.quant.contract import Contract
 from dsedge.quant.observers import Observer
 from dsedge.quant.plan import NodePlan, QuantPlan
-from dsedge.quant.qparams import quantize, weight_qparams
+from dsedge.quant.qparams import quantize
 
 
 def correct_biases(model: ir.Model, plan: QuantPlan, contract: Contract, observers: Mapping[str, Observer]) -> ir.Model:
@@ -55,7 +55,7 @@ def _mean_error(
     value = node.inputs[plan.weights[0]]
     assert value is not None and value.const_value is not None
     weight = value.const_value.numpy()
-    params = weight_qparams(weight, plan.axis, contract.weight)
+    params = plan.weight_qparams[plan.weights[0]]
     shape = [1] * weight.ndim
     if plan.axis is not None:
         shape[plan.axis] = -1

@@ -16,8 +16,8 @@ from dsedge.data import Batch
 from dsedge.errors import LoadError
 from dsedge.quant.contract import Contract
 from dsedge.quant.observers import Method, Observer
-from dsedge.quant.plan import QParams, QuantPlan
-from dsedge.quant.qparams import activation_qparams
+from dsedge.quant.plan import NodePlan, QParams, QuantPlan, ValuePlan
+from dsedge.quant.qparams import activation_qparams, weight_qparams
 
 
 def calibrate(
@@ -104,13 +104,14 @@ def assign_ranges(
         method: how a range is chosen from them.
 
     Returns:
-        The plan with ranges; values of one tie group share the range of their merged statistics.
+        The plan with ranges, and with the parameters of weights. Values of one tie group share the range of their
+        merged statistics.
     """
     low, high = contract.activation.limits
     params: dict[str, tuple[tuple[float, float], QParams]] = {}
     for group, names in plan.groups().items():
         merged = Observer(histogram=method != "minmax")
-        fixed = None
+        fixed = plan.values[names[0]].fixed
         for name in names:
             constant = graph.initializers.get(name)
             if constant is not None and constant.const_value is not None:
@@ -119,7 +120,6 @@ def assign_ranges(
                 merged.merge(exact)
             else:
                 merged.merge(observers[name])
-            fixed = fixed or plan.values[name].fixed
         if fixed is not None:
             scale, zero_point = fixed
             qparams = QParams(
@@ -130,4 +130,26 @@ def assign_ranges(
             chosen = merged.range(method, high - low + 1)
             params[group] = chosen, activation_qparams(*chosen, contract.activation)
     values = {name: replace(v, range=params[v.group][0], qparams=params[v.group][1]) for name, v in plan.values.items()}
-    return plan.with_values(values)
+    plan = replace(plan, values=values)
+    nodes = {node.name: _with_weights(node, plan.nodes[node.name], values, contract) for node in graph if node.name}
+    return replace(plan, nodes=nodes)
+
+
+def _with_weights(node: ir.Node, plan: NodePlan, values: Mapping[str, ValuePlan], contract: Contract) -> NodePlan:
+    """The node's plan with the parameters of its weights, whose scales leave room for the bias in 32 bits."""
+    bias, input_scale = None, None
+    if plan.bias is not None and contract.bias == "int32":
+        qparams = values[plan.reads[0]].qparams
+        bias, input_scale = constant(node, plan.bias), None if qparams is None else float(qparams.scale)
+    weights = {
+        i: weight_qparams(constant(node, i), plan.axis, contract.weight, bias=bias, input_scale=input_scale)
+        for i in plan.weights
+    }
+    return replace(plan, weight_qparams=weights) if weights else plan
+
+
+def constant(node: ir.Node, index: int) -> np.ndarray:
+    """The constant that a node reads as its input `index`."""
+    value = node.inputs[index]
+    assert value is not None and value.const_value is not None
+    return value.const_value.numpy()

@@ -179,7 +179,8 @@ class Contract:
         bias: "int32" (on the grid scale_x * scale_w) or "float".
         operators: the table; an operator that is not in it stays float.
         fusions: for each operator, the activations that the runtime fuses into it: no Q/DQ comes between.
-        opset: least and greatest opset of the default domain that the runtime reads.
+        opset: least and greatest opset of the default domain that the runtime reads. A backend whose greatest is below
+            the canonical one (`passes/upgrade_opset.py`) lowers the graph when it builds.
         otherwise: the reason given for operators that are not in the table.
     """
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from dsedge.quant.contract import Contract
 from dsedge.quant.plan import NodePlan, QParams, QuantPlan
-from dsedge.quant.qparams import quantize, quantize_bias, weight_qparams
+from dsedge.quant.qparams import quantize, quantize_bias
 
 
 def insert(model: ir.Model, plan: QuantPlan, contract: Contract) -> ir.Model:
@@ -53,29 +53,21 @@ class _Writer:
 
     def quantize_constants(self, node: ir.Node, plan: NodePlan) -> None:
         """Store the weights and the bias of a node as integers behind a DequantizeLinear."""
-        bias_value = node.inputs[plan.bias] if plan.bias is not None else None
-        bias = _array(bias_value) if bias_value is not None and self.contract.bias == "int32" else None
-        input_scale = None
-        if bias is not None:
-            qparams = self.plan.values[plan.reads[0]].qparams
-            assert qparams is not None, "ranges are assigned before insert"
-            input_scale = float(qparams.scale)
         for index in plan.weights:
-            value = node.inputs[index]
+            value, params = node.inputs[index], plan.weight_qparams[index]
             assert value is not None
-            weight = _array(value)
-            params = weight_qparams(weight, plan.axis, self.contract.weight, bias=bias, input_scale=input_scale)
             key = (value.name or "", params.axis, params.scale.tobytes())
             if key not in self.weights:
-                codes = quantize(weight, params, self.contract.weight)
+                codes = quantize(_array(value), params, self.contract.weight)
                 self.weights[key] = self._stored(f"{value.name}_{params.dtype}", codes, params, before=node)
             node.replace_input_with(index, self.weights[key])
-            if bias is not None and bias_value is not None and input_scale is not None and plan.bias is not None:
-                q, scale = quantize_bias(bias, input_scale, params.scale)
-                bias_params = QParams(scale, np.zeros(scale.shape, np.int32), "int32", 0 if scale.ndim else None)
-                node.replace_input_with(
-                    plan.bias, self._stored(f"{bias_value.name}_int32", q, bias_params, before=node)
-                )
+        if plan.bias is None or self.contract.bias != "int32":
+            return
+        bias, source = node.inputs[plan.bias], self.plan.values[plan.reads[0]].qparams
+        assert bias is not None and source is not None, "ranges are assigned before insert"
+        q, scale = quantize_bias(_array(bias), float(source.scale), plan.weight_qparams[plan.weights[0]].scale)
+        params = QParams(scale, np.zeros(scale.shape, np.int32), "int32", 0 if scale.ndim else None)
+        node.replace_input_with(plan.bias, self._stored(f"{bias.name}_int32", q, params, before=node))
 
     def quantize_activations(self, nodes: list[ir.Node]) -> None:
         """Put a Q/DQ pair on every value of the plan, and route the quantized edges through it."""

@@ -6,7 +6,8 @@ it into Q/DQ nodes, and `dsedge explain` prints it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -49,6 +50,8 @@ class NodePlan:
         output: whether its output is written through Q/DQ.
         reads: names of the values that `inputs` stands for.
         result: name of its first output.
+        weight_qparams: for each index in `weights` its parameters; empty before calibration, because the bias must fit
+            the grid that they and the input's scale make.
     """
 
     name: str
@@ -63,6 +66,7 @@ class NodePlan:
     output: bool = False
     reads: tuple[str, ...] = ()
     result: str = ""
+    weight_qparams: Mapping[int, QParams] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,12 @@ class ValuePlan:
     fixed: tuple[float, int] | None = None
     range: tuple[float, float] | None = None
     qparams: QParams | None = None
+
+
+def _span(params: QParams) -> dict[str, Any]:
+    """Weight parameters for people: their type, channels, and least and greatest scale."""
+    low, high = float(params.scale.min()), float(params.scale.max())
+    return {"dtype": params.dtype, "axis": params.axis, "channels": params.scale.size, "least": low, "greatest": high}
 
 
 @dataclass(frozen=True)
@@ -110,10 +120,6 @@ class QuantPlan:
             out.setdefault(value.group, []).append(value.name)
         return out
 
-    def with_values(self, values: dict[str, ValuePlan]) -> QuantPlan:
-        """The same plan with other value plans."""
-        return replace(self, values=values)
-
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data, for the bundle."""
         nodes = [
@@ -125,6 +131,7 @@ class QuantPlan:
                 "fused_into": n.head,
                 "inputs": list(n.inputs),
                 "weights": list(n.weights),
+                "weight_scales": [_span(n.weight_qparams[i]) for i in n.weights if i in n.weight_qparams],
                 "output": n.output,
                 "reads": list(n.reads),
                 "result": n.result,

@@ -50,7 +50,7 @@ def node_view(plan: Plan, node: Node, manifest: Manifest) -> RenderableType:
         ("precision", _precision(node, islands)),
         ("because", islands.get(node.name, node.reason)),
         *(("fuses", f"{other.name} ({other.op})") for other in fused(plan, node)),
-        *(("weights", f"input {index}, stored in INT8") for index in node.weights),
+        *(("weights", f"input {index}, {stored}") for index, stored in zip(node.weights, _stored(node), strict=False)),
     ]
     values = [
         (role, value.name, *_numbers(value), ", ".join(tied(plan, value)))
@@ -60,6 +60,16 @@ def node_view(plan: Plan, node: Node, manifest: Manifest) -> RenderableType:
         return facts(rows)
     columns = ("", "activation", "dtype", "scale#", "zero point#", "calibrated range", "tied with")
     return Group(facts(rows), table(columns, values))
+
+
+def _stored(node: Node) -> list[str]:
+    """How each weight is stored: type, axis, scales."""
+    return [
+        f"{w.dtype}, scale {w.least:.6g}"
+        if w.axis is None
+        else f"{w.dtype} per channel (axis {w.axis}, {w.channels} channels), scales {w.least:.6g} to {w.greatest:.6g}"
+        for w in node.weight_scales
+    ]
 
 
 def _islands(manifest: Manifest) -> dict[str, str]:

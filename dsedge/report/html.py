@@ -102,7 +102,10 @@ def _gates(manifest: Manifest) -> Html:
 
 
 def _accuracy(manifest: Manifest) -> Html:
-    rows = [(m.name, number(m.float), number(m.quantized), number(m.drop), f"{m.samples:,}") for m in manifest.metrics]
+    rows = [
+        (m.name, number(m.float), number(m.quantized), number(m.drop), "" if m.samples is None else f"{m.samples:,}")
+        for m in manifest.metrics
+    ]
     columns = ("metric", "float#", "artifact#", "drop#", "samples#")
     measured = _table(columns, rows) if rows else tag("p", "Not measured: no evaluation data was given.", class_="open")
     return _section(

@@ -10,6 +10,16 @@ from dsedge.bundle import Bundle
 from dsedge.errors import BundleError, LoadError
 
 
+class WeightScale(BaseModel):
+    """How one weight is stored: per channel along `axis`, or per tensor."""
+
+    dtype: str
+    axis: int | None
+    channels: int
+    least: float
+    greatest: float
+
+
 class Node(BaseModel):
     """What happens to one operator; see `dsedge.quant.plan.NodePlan`."""
 
@@ -19,6 +29,7 @@ class Node(BaseModel):
     reason: str
     fused_into: str | None
     weights: list[int]
+    weight_scales: list[WeightScale]
     output: bool
     reads: list[str]
     result: str

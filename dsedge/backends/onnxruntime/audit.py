@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from dsedge.backends.base import Audit
+from dsedge.backends.base import Artifact, Audit
 from dsedge.quant.plan import QuantPlan
 from dsedge.target import Target
 
@@ -20,11 +20,11 @@ _INT8_KERNELS = re.compile(r"QLinear\w+|QGemm|QAttention|ConvInteger\w*|MatMulIn
 _LAYOUT_SUFFIX = re.compile(r"_token_\d+$|_nchwc$")
 
 
-def audit(artifact: Path, plan: QuantPlan, target: Target) -> Audit:
+def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
     """Find what runs in INT8.
 
     Args:
-        artifact: the ONNX file.
+        artifact: from `build`.
         plan: what was asked for.
         target: where this machine has its instruction set, what the optimizer does here is what it does there. For an
             ARM board on another machine it is told to fuse s8 patterns as it does on ARM. That finds patterns that do
@@ -35,7 +35,7 @@ def audit(artifact: Path, plan: QuantPlan, target: Target) -> Audit:
     """
     planned = [n for n in plan.nodes.values() if n.precision in ("int8", "int8_dynamic")]
     floats = sum(n.precision == "float" for n in plan.nodes.values())
-    graph = _executed(artifact, s8_patterns=target.architecture != "x86_64")
+    graph = _executed(artifact.main, s8_patterns=target.architecture != "x86_64")
     unmatched: dict[str, str] = {}
     known = {n.result: n for n in planned} | {n.name: n for n in planned}  # NCHWc kernels are named after their result
     for node in graph:

@@ -27,7 +27,7 @@ def test_the_counts_are_those_of_the_executed_graph(key: str, tmp_path: Path) ->
     m = made(key)
     artifact = build(m.model, tmp_path)
     found = audit(artifact, m.plan, load_target(HOST or ""))
-    graph = executed(artifact, tmp_path)
+    graph = executed(artifact.main, tmp_path)
     nodes = m.plan.nodes.values()
     in_float = [n for n in nodes if n.op_type in HEAVY and (n.precision == "float" or n.name in found.unmatched)]
     assert sum(n.op_type in HEAVY for n in graph) == len(in_float)
@@ -57,7 +57,7 @@ def test_every_missing_pair_is_seen(key: str, tmp_path: Path) -> None:
         folder.mkdir()
         artifact = build(m.model, folder)
         found = audit(artifact, m.plan, load_target(HOST or ""))
-        heavy = sum(n.op_type in HEAVY for n in executed(artifact, folder))
+        heavy = sum(n.op_type in HEAVY for n in executed(artifact.main, folder))
         planned = sum(n.op_type in HEAVY and n.precision == "float" for n in m.plan.nodes.values())
         lost = sum(m.plan.nodes[n].op_type in HEAVY for n in found.unmatched)
         assert heavy - planned == lost, name

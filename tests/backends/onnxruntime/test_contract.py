@@ -215,7 +215,7 @@ def test_what_the_plan_calls_int8_runs_in_int8(op: str, case: str, tmp_path: Pat
     audit = backend.audit(artifact, m.plan, target)
     assert audit.performed
     assert audit.unmatched == {}
-    graph = executed(artifact, tmp_path)
+    graph = executed(artifact.main, tmp_path)
     unpacked = [n.name for n in graph if n.op_type == "DequantizeLinear" and n.inputs[0].const_value is not None]
     assert unpacked == [], "weights are dequantized at every inference"
     heavy = ("Conv", "FusedConv", "Gemm", "MatMul", "LSTM")
@@ -235,7 +235,7 @@ def test_the_runtime_computes_what_the_graph_says(op: str, case: str, variant: s
     """On this machine's kernels, whatever the variant; the s8 ones and those of ARM run in float here."""
     m = made(op, case, variant)
     batches = large(m.source)
-    artifact = ir.load(backend.build(m.model, tmp_path))
+    artifact = ir.load(backend.build(m.model, tmp_path).main)
     onnx.checker.check_model(ir.to_proto(m.model), full_check=True)
     simulated = worst_sqnr(m.graph, m.model, batches, optimize=False)
     assert simulated > 20
