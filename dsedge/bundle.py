@@ -154,7 +154,7 @@ class PassInfo(_Record):
 class Manifest(_Record):
     """All that is known about a bundle."""
 
-    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_: Literal[1] = Field(alias="schema")
     dsedge: str
     created: str = Field(description="UTC, ISO 8601")
     status: Status
@@ -170,7 +170,7 @@ class Manifest(_Record):
     latency: list[Latency]
     gates: list[Gate]
     passes: list[PassInfo]
-    notes: list[str] = Field(default=[], description="what a reader must know: fallbacks, lifted layers, random data")
+    notes: list[str] = Field(description="what a reader must know: fallbacks, lifted layers, random data")
 
     @property
     def failed(self) -> list[Gate]:
@@ -250,7 +250,14 @@ class Bundle:
     def _inside(self, relative: str) -> Path:
         pure = PurePosixPath(relative)
         path = self.path / pure
-        if pure.is_absolute() or ".." in pure.parts or not path.resolve().is_relative_to(self.path.resolve()):
+        try:
+            short = all(len(part.encode()) < 256 for part in pure.parts)
+            inside = (
+                short and path.resolve() != self.path.resolve() and path.resolve().is_relative_to(self.path.resolve())
+            )
+        except (OSError, ValueError):  # a name that no file system takes
+            inside = False
+        if pure.is_absolute() or ".." in pure.parts or not inside:
             raise BundleError(
                 "DS803",
                 "the manifest names a file outside of the bundle",
@@ -325,7 +332,7 @@ def _refuse_what_is_there(output: Path, *, force: bool) -> None:
     if not (output.exists() or output.is_symlink()):
         return
     empty = output.is_dir() and not any(output.iterdir())
-    replaceable = empty or (output.is_dir() and (output / MANIFEST).is_file())
+    replaceable = empty or _is_a_bundle_alone(output)
     if not empty and not (force and replaceable):
         raise BundleError(
             "DS801",
@@ -333,6 +340,17 @@ def _refuse_what_is_there(output: Path, *, force: bool) -> None:
             where=str(output),
             hint="give --force to replace it, or another -o" if replaceable else "give another -o",
         )
+
+
+def _is_a_bundle_alone(folder: Path) -> bool:
+    """Whether a folder holds a bundle and nothing else, so that nothing of the user's is lost with it."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    try:
+        known = {info["path"] for info in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return all(path.is_file() and path.name in known | {MANIFEST} for path in folder.iterdir())
 
 
 def _replace(temporary: Path, output: Path) -> None:

@@ -32,6 +32,11 @@ _QUANTIZED = frozenset(
 )
 
 
+_INPUT_DTYPES = frozenset(
+    "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool string".split()
+)
+
+
 def compile(
     model: Any,
     *,
@@ -166,10 +171,10 @@ def _require_float(model: Model) -> None:
                 hint="compile the float model that it was made from",
             )
     for spec in model.inputs:
-        if spec.dtype.startswith(("bfloat", "float8", "float4", "int4", "uint4")):
+        if spec.dtype not in _INPUT_DTYPES:
             raise LoadError(
                 "DS106",
-                f"input {spec.name!r} is {spec.dtype}, which numpy cannot hold",
+                f"input {spec.name!r} is {spec.dtype}, for which no data can be read",
                 where=model.source,
                 hint="export the model with float32 inputs",
             )

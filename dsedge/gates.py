@@ -18,9 +18,8 @@ SIZE_SLACK = 2**16
 
 def accuracy_gate(metric: Metric, max_drop: float) -> Gate:
     """The drop of a metric; a NaN fails."""
-    return Gate(
-        name=f"{metric.name}_drop", limit=max_drop, value=metric.drop, passed=bool(metric.drop <= max_drop + 1e-9)
-    )
+    passed = bool(metric.drop <= max_drop + 1e-9)
+    return Gate(name=f"{metric.name}_drop", limit=max_drop, value=metric.drop, passed=passed, note="")
 
 
 def latency_gates(rows: Sequence[Latency], budgets: Budgets, note: str) -> list[Gate]:

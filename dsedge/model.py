@@ -106,7 +106,7 @@ def graph_digest(model: ir.Model) -> str:
 
 def dtype_name(value: ir.Value) -> str:
     """numpy's name for the element type of a value: "float32", "uint8", "string", or "unknown"."""
-    if value.dtype is None:
+    if value.dtype is None or value.dtype == ir.DataType.UNDEFINED:
         return "unknown"
     if value.dtype == ir.DataType.STRING:
         return "string"
@@ -137,14 +137,17 @@ def layout_of(value: ir.Value) -> str | None:
     Returns:
         A letter an axis, or None when no consumer fixes it, or two disagree.
     """
+    if value.shape is None:
+        return None
     found: set[str] = set()
-    seen: set[str | None] = set()
-
-    def walk(v: ir.Value, order: tuple[int, ...]) -> None:
-        # order[i]: which axis of the input is axis i of `v`.
-        if v.name in seen:
-            return
-        seen.add(v.name)
+    seen: set[ir.Value] = set()
+    # order[i]: which axis of the input is axis i of the value that the walk has come to.
+    walk: list[tuple[ir.Value, tuple[int, ...]]] = [(value, tuple(range(len(value.shape))))]
+    while walk:
+        v, order = walk.pop()
+        if v in seen:
+            continue
+        seen.add(v)
         for node, index in v.uses():
             layout: str | None = None
             if node.op_type in _SPATIAL and index == 0:
@@ -153,19 +156,15 @@ def layout_of(value: ir.Value) -> str | None:
                 layout = "NTC" if node.attributes.get_int("layout", 0) else "TNC"
             elif node.op_type == "Transpose":
                 perm = tuple(node.attributes.get_ints("perm", tuple(reversed(range(len(order))))))
-                if len(perm) == len(order):
-                    walk(node.outputs[0], tuple(order[p] for p in perm))
+                if sorted(perm) == list(range(len(order))):
+                    walk.append((node.outputs[0], tuple(order[p] for p in perm)))
             elif node.op_type in _ELEMENTWISE and index == 0:
-                walk(node.outputs[0], order)
+                walk.append((node.outputs[0], order))
             if layout and len(layout) == len(order):
                 letters = [""] * len(order)
                 for axis, letter in zip(order, layout, strict=True):
                     letters[axis] = letter
                 found.add("".join(letters))
-
-    if value.shape is None:
-        return None
-    walk(value, tuple(range(len(value.shape))))
     return found.pop() if len(found) == 1 else None
 
 

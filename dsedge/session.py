@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from dsedge.errors import VerifyError
+from dsedge.errors import BundleError, VerifyError
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -38,6 +38,7 @@ def open_session(
 
     Raises:
         VerifyError: DS502 when the runtime refuses the model.
+        BundleError: DS802 when the temporary folder cannot be written.
     """
     import onnxruntime as ort
 
@@ -52,16 +53,20 @@ def open_session(
         options.optimized_model_filepath = str(save_optimized)
     for key, value in (config or {}).items():
         options.add_session_config_entry(key, value)
-    with tempfile.TemporaryDirectory() as folder:
-        path = model
-        if isinstance(model, ir.Model):
-            # The runtime maps weights of an external file, where it would copy those of a serialized model twice.
-            path = Path(folder) / "model.onnx"
-            ir.save(model, path, external_data="weights")
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = model
+            if isinstance(model, ir.Model):
+                # The runtime maps weights of an external file, where it would copy those of a serialized model twice.
+                path = Path(folder) / "model.onnx"
+                ir.save(model, path, external_data="weights")
             return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exception types are not public
-            raise VerifyError("DS502", "ONNX Runtime refuses the model", because=first_line(error)) from error
+    except OSError as error:
+        hint = "free some space there, or let TMPDIR name another folder"
+        because = error.strerror or str(error)
+        raise BundleError("DS802", "the temporary folder cannot be written", because=because, hint=hint) from error
+    except Exception as error:  # onnxruntime's exception types are not public
+        raise VerifyError("DS502", "ONNX Runtime refuses the model", because=first_line(error)) from error
 
 
 def first_line(error: Exception) -> str:

@@ -32,7 +32,7 @@ _INT8_DOT_PRODUCT = {"vnni", "dotprod"}
 _NOT_IN_THE_FILE = {"name", "asked_as"}
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "armv7l": "armv7", "armv8l": "armv7"}
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0)]
 
 

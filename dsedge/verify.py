@@ -32,8 +32,19 @@ _RELATIVE, _ABSOLUTE = 1e-3, 1e-5
 
 
 def run_all(predict: Predict, samples: Sequence[Batch]) -> Outputs:
-    """The outputs for each sample."""
-    return [predict(sample.feeds) for sample in samples]
+    """The outputs for each sample.
+
+    Raises:
+        VerifyError: DS502 when the runtime fails on one.
+    """
+    outputs: Outputs = []
+    for index, sample in enumerate(samples):
+        try:
+            outputs.append(predict(sample.feeds))
+        except Exception as error:  # each runtime has exceptions of its own
+            because = first_line(error)
+            raise VerifyError("DS502", f"the model does not run on sample {index}", because=because) from error
+    return outputs
 
 
 def predictor(model: ir.Model, *, optimize: bool = True) -> Predict:
@@ -236,9 +247,12 @@ def verify_bundle(bundle: Bundle) -> dict[str, Any]:
     bundle.check_files()
     manifest = bundle.manifest
     run = open_artifact(load_backend(manifest.runtime.name), bundle.file("model"))
+    path = bundle.file("golden")
     try:
-        with np.load(bundle.file("golden"), allow_pickle=False) as data:
+        with np.load(path, allow_pickle=False) as data:
             golden = dict(data)
+        if not any(name.startswith("expected_") for name in golden) or not len(golden["input_0"]):
+            raise ValueError("it holds no inputs with expected outputs")
         found: dict[str, Any] = compare(golden, run, manifest.model.inputs)
     except Exception as error:
         raise VerifyError("DS502", "the golden inputs do not run", because=first_line(error)) from error

@@ -158,7 +158,9 @@ def main():
         print(json.dumps(dict(result, threads=args.threads, machine=platform.machine())))
         return 0
     found = compare(golden, run, inputs)
-    good = close_enough(found["sqnr_db"], manifest["fidelity"]["golden_sqnr_db"], agreement=found["agreement"])
+    good = bool(found["sqnr_db"]) and close_enough(
+        found["sqnr_db"], manifest["fidelity"]["golden_sqnr_db"], agreement=found["agreement"]
+    )
     print(json.dumps(dict(found, passed=good)))
     return 0 if good else 1
 

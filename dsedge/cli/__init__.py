@@ -91,6 +91,7 @@ def main() -> NoReturn:
     141 the reader of standard output went away.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may hold letters that the terminal has not
     # --debug and --json are looked for here because they decide how an error is shown, wherever it comes from.
@@ -113,6 +114,9 @@ def main() -> NoReturn:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    # A second one would break off the cleaning up after the first.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -46,9 +46,9 @@ class ImageRecipe(_Recipe):
     crop: tuple[Pixels, Pixels]
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     color: Literal["rgb", "bgr", "gray"]
-    scale: float = Field(gt=0)
-    mean: tuple[float, ...]
-    std: tuple[Annotated[float, Field(gt=0)], ...]
+    scale: float = Field(gt=0, allow_inf_nan=False)
+    mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
+    std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
 
     @field_validator("crop", mode="before")
     @classmethod

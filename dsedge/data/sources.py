@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from dsedge.errors import LoadError
 from dsedge.model import Model, TensorSpec
 
 RANDOM_SAMPLES = 32
+_MOST_RANDOM = 2**28  # numbers of one sample
 LABELS = "labels"
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
 _KINDS = 'give an .npz or .npy file, a folder of images with a recipe, "random", or a Python iterable'
@@ -166,6 +168,9 @@ def _random(inputs: Sequence[TensorSpec], labelled: bool) -> Source:
         if spec.shape is None or len(sizes) < len(dims) or spec.dtype in ("string", "unknown"):
             hint = "give real samples, they also say which lengths occur"
             raise LoadError("DS122", f"no random data can be made for {spec}", where="random", hint=hint)
+        if math.prod(sizes) > _MOST_RANDOM:
+            hint = "give real samples"
+            raise LoadError("DS122", f"random data for {spec} would be too large", where="random", hint=hint)
         shapes.append(sizes)
 
     def read() -> Raw:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import onnx
 
 _MIN_OPSET = 7
+_MAX_INPUT = 2**31  # numbers
+_MAX_CALLS, _MAX_NODES = 64, 1_000_000
 _HINT_BROKEN = "export the model again; the file may be cut off"
 # Operators whose constant inputs are weights: an Inf there cannot be meant. Elsewhere it can (an attention mask).
 _WEIGHTED = frozenset("Conv ConvTranspose Gemm MatMul LSTM GRU RNN BatchNormalization".split())
@@ -74,17 +76,20 @@ def from_proto(proto: onnx.ModelProto, name: str, source: str, fingerprint: str,
     if proto.graph.sparse_initializer:
         hint = "store the weights dense when exporting"
         names = ", ".join(repr(t.values.name) for t in proto.graph.sparse_initializer[:5])
-        raise LoadError("DS103", f"sparse initializers are not read yet: {names}", where=source, hint=hint)
+        raise LoadError("DS102", f"sparse initializers are not read yet: {names}", where=source, hint=hint)
     newest = onnx.defs.onnx_opset_version()
     if opset and not _MIN_OPSET <= opset <= newest:
         raise LoadError(
             "DS108", f"opset {opset} is not supported", where=source, hint=f"export with opset {_MIN_OPSET} to {newest}"
         )
     _check_names(proto, source)
+    _check_functions(proto, source)
+    for tensor in _tensors(proto):
+        _check_tensor(tensor, source)
     try:
-        graph = ir.from_proto(proto)
         if folder is not None:
-            ir.external_data.set_base_dir(graph.graph, str(folder))
+            onnx.external_data_helper.load_external_data_for_model(proto, str(folder))
+        graph = ir.from_proto(proto)
         common.TopologicalSortPass()(graph)
         _name_nodes(graph)
         for graph_like in graph.graphs():
@@ -97,6 +102,8 @@ def from_proto(proto: onnx.ModelProto, name: str, source: str, fingerprint: str,
         ) from error
     model = Model(graph=graph, name=name, fingerprint=fingerprint, source=source, source_opset=opset)
     for spec in model.inputs:
+        if math.prod(d for d in spec.shape or () if isinstance(d, int)) > _MAX_INPUT:
+            raise LoadError("DS106", f"input {spec.name!r} is too large", where=source, because=f"its shape is {spec}")
         if spec.shape is not None and 0 in spec.shape:
             raise LoadError(
                 "DS106", f"input {spec.name!r} has an axis of length 0", where=source, because=f"its shape is {spec}"
@@ -116,6 +123,10 @@ def _name_nodes(graph: ir.Model) -> None:
 
 
 def _check_names(proto: onnx.ModelProto, source: str) -> None:
+    for node in proto.graph.node:
+        texts = (node.op_type, node.domain, node.name, *node.input, *node.output)
+        if not all(isinstance(text, str) for text in texts):
+            raise LoadError("DS102", "a name is not UTF-8", where=source, hint=_HINT_BROKEN)
     names = [v.name for v in proto.graph.output]
     doubled = sorted({n for n in names if names.count(n) > 1})
     if doubled:
@@ -142,12 +153,12 @@ def _external_files(proto: onnx.ModelProto, path: Path) -> Iterator[Path]:
     folder = path.parent.resolve()
     seen: set[Path] = set()
     for tensor in _tensors(proto):
-        if not tensor.external_data:
+        if not tensor.external_data and tensor.data_location != tensor.EXTERNAL:
             continue
         entries = {e.key: e.value for e in tensor.external_data}
         location = entries.get("location", "")
         file = folder / location
-        if not location or Path(location).is_absolute() or not file.resolve().is_relative_to(folder):
+        if not location or "\0" in location or len(location) > 1024 or not _lies_in(file, folder, location):
             raise LoadError(
                 "DS104",
                 f"external data of {tensor.name!r} lies outside of the model's folder",
@@ -159,7 +170,8 @@ def _external_files(proto: onnx.ModelProto, path: Path) -> Iterator[Path]:
             raise LoadError(
                 "DS104", f"external data file {location!r} is missing", where=str(path), hint="copy it with the model"
             )
-        offset, length = _number(entries, "offset", path), _number(entries, "length", path)
+        needed = _declared_bytes(tensor, str(path))
+        offset, length = _number(entries, "offset", path), _number(entries, "length", path) or needed
         if offset + length > file.stat().st_size:
             raise LoadError(
                 "DS104",
@@ -168,15 +180,87 @@ def _external_files(proto: onnx.ModelProto, path: Path) -> Iterator[Path]:
                 because=f"it has {file.stat().st_size} bytes, {offset + length} are needed",
                 hint=_HINT_BROKEN,
             )
+        if length != needed:
+            what = f"external data of {tensor.name!r} has {length} bytes, its shape needs {needed}"
+            raise LoadError("DS104", what, where=str(path), hint=_HINT_BROKEN)
         if file not in seen:
             seen.add(file)
             yield file
 
 
+def _lies_in(file: Path, folder: Path, location: str) -> bool:
+    try:
+        return not Path(location).is_absolute() and file.resolve().is_relative_to(folder)
+    except OSError:
+        return False
+
+
+def _declared_bytes(tensor: onnx.TensorProto, source: str) -> int:
+    """How many bytes the shape and type of a tensor ask for; nothing is allocated."""
+    try:
+        dtype = ir.DataType(tensor.data_type)
+        bits = 0 if dtype in (ir.DataType.UNDEFINED, ir.DataType.STRING) else int(dtype.bitwidth)
+    except (ValueError, TypeError):
+        raise LoadError("DS102", f"tensor {tensor.name!r} has the type {tensor.data_type}", where=source) from None
+    if any(d < 0 for d in tensor.dims):
+        raise LoadError("DS102", f"tensor {tensor.name!r} has a negative dimension", where=source, hint=_HINT_BROKEN)
+    return int(-(-math.prod(tensor.dims) * bits // 8))
+
+
+def _check_tensor(tensor: onnx.TensorProto, source: str) -> None:
+    """The data that a tensor brings must be what its shape declares, before anything is allocated for it."""
+    needed = _declared_bytes(tensor, source)
+    if tensor.data_location == tensor.EXTERNAL or tensor.external_data:
+        return
+    if tensor.HasField("raw_data"):
+        fits = len(tensor.raw_data) == needed
+    else:
+        fields = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data)
+        held = max(map(len, (*fields, tensor.string_data)))
+        # Small types are packed, complex ones take two fields: a factor of two either way is a matter of the type.
+        count = math.prod(tensor.dims)
+        fits = count <= 2 * held and held <= 2 * max(count, 1)
+    if not fits:
+        what = f"weight {tensor.name!r} does not hold what its shape {list(tensor.dims)} declares"
+        raise LoadError("DS102", what, where=source, hint=_HINT_BROKEN)
+
+
+def _calls(nodes: Iterable[onnx.NodeProto]) -> Iterator[tuple[str, str]]:
+    """Domain and operator of every node, those in bodies of control flow included."""
+    for node in nodes:
+        yield node.domain, node.op_type
+        for attribute in node.attribute:
+            for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _calls(body.node)
+
+
+def _check_functions(proto: onnx.ModelProto, source: str) -> None:
+    """Functions must not call themselves, nor unfold into a graph without end."""
+    bodies = {(f.domain, f.name): list(_calls(f.node)) for f in proto.functions}
+    sizes: dict[tuple[str, str], int] = {}
+    depths: dict[tuple[str, str], int] = {}
+    for start in bodies:
+        stack = [start]
+        while stack:
+            name = stack[-1]
+            waiting = [call for call in bodies[name] if call in bodies and call not in sizes]
+            if not waiting:
+                sizes[name] = sum(sizes.get(call, 1) for call in bodies[name])
+                depths[name] = 1 + max((depths.get(call, 0) for call in bodies[name]), default=0)
+                stack.pop()
+            if waiting and waiting[0] not in stack and len(stack) < _MAX_CALLS:
+                stack.append(waiting[0])
+            elif waiting or depths[name] > _MAX_CALLS:
+                what = f"function {name[1]!r} calls itself, or calls are nested over {_MAX_CALLS} deep"
+                raise LoadError("DS102", what, where=source)
+    if sum(sizes.get(call, 1) for call in _calls(proto.graph.node)) > _MAX_NODES:
+        raise LoadError("DS102", f"its functions unfold to over {_MAX_NODES} nodes", where=source)
+
+
 def _number(entries: dict[str, str], key: str, path: Path) -> int:
     text = entries.get(key, "0")
-    if not text.isascii() or not text.isdigit():
-        raise LoadError("DS104", f"external data has the {key} {text!r}", where=str(path))
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise LoadError("DS104", f"external data has the {key} {text[:40]!r}", where=str(path))
     return int(text)
 
 

@@ -71,7 +71,7 @@ def _observe(observer: Observer, name: str, array: np.ndarray, sample: int) -> N
     except ValueError as error:
         raise LoadError(
             "DS128",
-            f"the value {name!r} is not finite for calibration sample {sample}",
+            f"the value {name!r} holds NaN or Inf for calibration sample {sample}",
             because="the float model overflows or divides by zero on this sample",
             hint="look at the sample, or leave it out",
         ) from error
