@@ -347,10 +347,12 @@ def _is_a_bundle_alone(folder: Path) -> bool:
     if folder.is_symlink() or not folder.is_dir():
         return False
     try:
-        known = {info["path"] for info in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]}
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        known = {info["path"] for info in manifest["files"]} | {MANIFEST}
+        ours = bool(manifest["dsedge"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return all(path.is_file() and path.name in known | {MANIFEST} for path in folder.iterdir())
+    return ours and all(path.is_file() and path.name in known for path in folder.iterdir())
 
 
 def _replace(temporary: Path, output: Path) -> None:

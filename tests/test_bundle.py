@@ -116,13 +116,13 @@ def test_a_workspace_vanishes_when_the_block_fails(tmp_path: Path, error: type[B
     out = tmp_path / "out"
     if force:
         out.mkdir()
-        (out / "manifest.json").write_text('{"files": []}')
+        (out / "manifest.json").write_text('{"dsedge": "0.1.0", "files": []}')
     with pytest.raises(error), workspace(out, force=force) as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "file").write_text("")
         raise error
     assert [p.name for p in tmp_path.iterdir() if p.name != "out"] == []
-    assert not force or (out / "manifest.json").read_text() == '{"files": []}'
+    assert not force or (out / "manifest.json").read_text() == '{"dsedge": "0.1.0", "files": []}'
     assert force or not out.exists()
 
 
@@ -145,7 +145,7 @@ def test_an_existing_output(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     with workspace(out, force=False) as folder:  # an empty folder is no loss
-        (folder / "manifest.json").write_text('{"files": []}')
+        (folder / "manifest.json").write_text('{"dsedge": "0.1.0", "files": []}')
     assert refused(lambda: workspace(out, force=False).__enter__()).code == "DS801"
     with workspace(out, force=True) as folder:
         (folder / "manifest.json").write_text("second")
