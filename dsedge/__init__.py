@@ -6,6 +6,7 @@ bundle = dsedge.compile("model.onnx", target="raspberry-pi-5", calibration="cali
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from dsedge.errors import DsedgeError
     from dsedge.frontend import load
     from dsedge.model import Model
+
+# Released builds of ONNX Runtime report usage to their maker, from a device ID in the user's cache folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Bundle", "DsedgeError", "Model", "__version__", "compile", "load"]

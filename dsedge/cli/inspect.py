@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Annotated
 
 import typer
@@ -21,7 +21,8 @@ def inspect(
     from dsedge.inspect import inspect_model
     from dsedge.report.graph import inspection
 
-    found = inspect_model(load(Bundle(source).file("model") if Path(source).is_dir() else source))
+    # os.path, because Path raises for a name that is too long
+    found = inspect_model(load(Bundle(source).file("model") if os.path.isdir(source) else source))  # noqa: PTH112
     if json:
         print_json(found.to_json())
     else:
