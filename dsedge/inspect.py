@@ -14,6 +14,7 @@ from dsedge.model import Model, TensorSpec, dims, dtype_name
 from dsedge.passes import run
 from dsedge.passes.infer_shapes import InferShapes
 from dsedge.passes.inline_functions import InlineFunctions
+from dsedge.passes.normalize import clone
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def inspect_model(model: Model) -> Inspection:
     Raises:
         PassError: DS301 when model-local functions cannot be inlined.
     """
-    graph = _copy(model.graph)
+    graph = clone(model.graph)
     run([InlineFunctions, InferShapes], graph)
     nodes = list(ir.traversal.RecursiveGraphIterator(graph.graph))
     macs, notes = _count_macs(nodes)
@@ -93,14 +94,6 @@ def inspect_model(model: Model) -> Inspection:
         macs_by_operator=dict(macs.most_common()),
         notes=tuple(notes),
     )
-
-
-def _copy(graph: ir.Model) -> ir.Model:
-    try:
-        return graph.clone()
-    except RuntimeError:
-        # clone() needs sorted nodes; the file format does not.
-        return ir.from_proto(ir.to_proto(graph))
 
 
 def _operator(node: ir.Node) -> str:

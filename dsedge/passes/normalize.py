@@ -52,12 +52,13 @@ def normalize(model: Model) -> tuple[Model, list[PassRecord]]:
     passes = discover()
     known = {*NORMALIZE, *FINISH}
     others = [name for name, kind in passes.items() if kind.stage == "normalize" and name not in known]
-    graph = _clone(model.graph)
+    graph = clone(model.graph)
     records = run((passes[name] for name in (*NORMALIZE, *others, *FINISH)), graph)
     return model.with_graph(graph), records
 
 
-def _clone(graph: ir.Model) -> ir.Model:
+def clone(graph: ir.Model) -> ir.Model:
+    """A copy of a graph that shares its weights."""
     try:
         return graph.clone()
     except (ValueError, RuntimeError):
