@@ -80,7 +80,9 @@ def main() -> None:
 
     path = HERE / "digits_cnn.onnx"
     example = torch.from_numpy(images[:16])
-    export_onnx(model, example, path, input_name="image", output_name="logits", dynamic_batch=True)
+    export_onnx(
+        model, [example], path, input_names=["image"], output_names=["logits"], dynamic_axes={"image": {0: "batch"}}
+    )
     np.savez_compressed(HERE / "calibration.npz", image=train_images[:CALIBRATION])
     np.savez_compressed(HERE / "evaluation.npz", image=images, labels=labels)
 

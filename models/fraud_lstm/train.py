@@ -59,8 +59,14 @@ def main() -> None:
     transactions, expected = generate(EVALUATION, EVALUATION_SEED)
     path = HERE / "fraud_lstm.onnx"
     example = torch.from_numpy(transactions[:16])
-    names = {"input_name": "transactions", "output_name": "fraud_probability"}
-    export_onnx(model, example, path, **names, dynamic_batch=True)
+    export_onnx(
+        model,
+        [example],
+        path,
+        input_names=["transactions"],
+        output_names=["fraud_probability"],
+        dynamic_axes={"transactions": {0: "batch"}},
+    )
     np.savez_compressed(HERE / "calibration.npz", transactions=sequences[:CALIBRATION])
     np.savez_compressed(HERE / "evaluation.npz", transactions=transactions, labels=expected)
 
