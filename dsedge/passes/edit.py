@@ -76,6 +76,14 @@ def set_constant(node: ir.Node, index: int, data: np.ndarray, name: str) -> None
     node.replace_input_with(index, new)
 
 
+def constant(graph: ir.Graph, name: str, data: np.ndarray, taken: set[str]) -> ir.Value:
+    """A new initializer of a graph; `name` gets a number when it is taken."""
+    name = fresh(name, taken)
+    value = ir.val(name, const_value=ir.tensor(data, name=name))
+    graph.register_initializer(value)
+    return value
+
+
 def bypass(node: ir.Node, source: ir.Value) -> bool:
     """Removes a node whose first output equals `source`, and hands `source` to its consumers.
 

@@ -64,21 +64,27 @@ def _fold(node: ir.Node, linear: ir.Node, constant: ir.Value, taken: set[str]) -
     reason = affine.why_not(linear, node)
     if reason:
         return reason
-    vector = _by_channel(array(constant), dims(linear.outputs[0]), affine.channels(linear))
+    vector = by_channel(array(constant), dims(linear.outputs[0]), affine.channels(linear))
     if vector is None:
         return f"{constant.name} is not one number a channel"
-    one, zero = np.ones_like(vector), np.zeros_like(vector)
+    factor, offset = factor_and_offset(node.op_type, vector)
     with np.errstate(all="ignore"):
-        factor, offset = {
-            "Mul": (vector, zero),
-            "Div": (one / vector, zero),
-            "Add": (one, vector),
-            "Sub": (one, -vector),
-        }[node.op_type]
         return affine.fold(linear, node, factor, offset, taken)
 
 
-def _by_channel(constant: np.ndarray, shape: tuple[object, ...] | None, channels: int) -> np.ndarray | None:
+def factor_and_offset(op_type: str, constant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """s and t of s y + t, which Mul, Div, Add or Sub with a constant as the second operand computes."""
+    one, zero = np.ones_like(constant), np.zeros_like(constant)
+    with np.errstate(all="ignore"):
+        return {
+            "Mul": (constant, zero),
+            "Div": (one / constant, zero),
+            "Add": (one, constant),
+            "Sub": (one, -constant),
+        }[op_type]
+
+
+def by_channel(constant: np.ndarray, shape: tuple[object, ...] | None, channels: int) -> np.ndarray | None:
     """The constant as float64 [channels], or None when it does not broadcast along axis 1 only."""
     if shape is None or constant.ndim > len(shape):
         return None

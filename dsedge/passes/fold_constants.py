@@ -9,10 +9,11 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 
-from dsedge.model import static_shape
+from dsedge.model import dims, static_shape
 from dsedge.passes.base import Pass
 from dsedge.passes.edit import array, is_constant, label, nodes
 from dsedge.passes.infer_shapes import InferShapes
+from dsedge.passes.match import made_by
 
 MAX_GROWTH = 64 << 20  # bytes that one value may take beyond the constants it is made from
 MAX_TOTAL_GROWTH = 1 << 30  # bytes over the whole graph
@@ -39,7 +40,8 @@ class FoldConstants(Pass):
 
     What:
         A node whose inputs are all initializers is run in ONNX Runtime by itself, with the optimizer off, and its
-        outputs become initializers. Shape and Size of a value of static shape become initializers. Shapes are inferred
+        outputs become initializers. Shape and Size of a value of static shape become initializers, and so do
+        static axes that Gather or Slice picks out of a Shape. Shapes are inferred
         again after each sweep, until nothing is left to fold.
     Why:
         Exporters compute shapes, weights and masks in the graph: the weights of an LSTM exported from torch are
@@ -83,9 +85,11 @@ class FoldConstants(Pass):
         """The outputs of a node, or None for a node that is no candidate."""
         if node.op_type in _KEPT or not node.inputs or any(output.is_graph_output() for output in node.outputs):
             return None
-        shape = _shape_of_input(node)
-        if shape is not None:
-            return [shape]
+        known = _shape_of_input(node)
+        if known is None:
+            known = _axis_of_shape(node)
+        if known is not None:
+            return [known]
         inputs = {value.name: value for value in node.inputs if value is not None}
         if not inputs or not all(is_constant(v) and _numpy_type(v) for v in inputs.values()) or _has_subgraph(node):
             return None
@@ -107,6 +111,28 @@ def _shape_of_input(node: ir.Node) -> np.ndarray | None:
         return np.array(math.prod(shape), np.int64)
     start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(shape))
     return np.array(shape[slice(start, end)], np.int64)
+
+
+def _axis_of_shape(node: ir.Node) -> np.ndarray | None:
+    """The axes that Gather or Slice picks out of the Shape of a value, when they are numbers though others are not."""
+    source = made_by(node.inputs[0], "Shape") if node.op_type in ("Gather", "Slice") else None
+    shape = dims(source.inputs[0]) if source is not None and source.inputs[0] is not None else None
+    if source is None or shape is None or source.attributes or not all(map(is_constant, node.inputs[1:])):
+        return None
+    chosen = [array(value) for value in node.inputs[1:] if value is not None]
+    axes = np.array(shape, dtype=object)
+    try:
+        picked = axes[chosen[0]] if node.op_type == "Gather" else axes[_slice(chosen)]
+    except (IndexError, ValueError):
+        return None
+    picked = np.asarray(picked, dtype=object)
+    return picked.astype(np.int64) if all(isinstance(length, int) for length in picked.ravel()) else None
+
+
+def _slice(inputs: list[np.ndarray]) -> slice:
+    """Start, end, axes and step of a Slice of a vector."""
+    start, end, step = (int(part.item()) for part in (*inputs[:2], inputs[3] if len(inputs) > 3 else np.array(1)))
+    return slice(start, end, step)
 
 
 def _numpy_type(value: ir.Value) -> bool:

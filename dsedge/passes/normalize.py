@@ -17,15 +17,33 @@ NORMALIZE = (
     "upgrade-opset",
     "lift-constants",  # those that the upgrade made of attributes
     "infer-shapes",
+    "widen-half",
     "fold-constants",
+    "inline-branches",
+    "fold-constants",  # what depends on the rank behind them
     "static-reshape",
     "eliminate-identity",
+    "cancel-transposes",
     "drop-zero-states",
     "sum-to-add",
+    "min-max-to-clip",
+    "clip-to-hard-swish",
+    "erf-to-gelu",
+    "tanh-to-gelu",
+    "decomposed-sigmoid",
+    "decomposed-mish",
+    "decomposed-softmax",
+    "decomposed-layer-normalization",
+    "decomposed-instance-normalization",
     "matmul-add-to-gemm",
+    "keep-matrices",
+    "fold-pad",
     "fold-affine",
     "fold-batchnorm",
+    "fold-input-affine",  # what no operator before it took
     "reduce-mean-to-global-average-pool",
+    "average-pool-to-global",
+    "eliminate-identity",  # reshapes that those before left in a row
 )
 """The built-in passes in order; passes of other packages of the stage "normalize" follow them."""
 

@@ -50,6 +50,15 @@ GRAPHS = {
         "{1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0}> { c = Conv(x, w)  n = BatchNormalization(c, v, v, v, v)"
         " d = Dropout<ratio = 0.5>(n)  r = Relu(d)  m = ReduceMean<axes = [2, 3], keepdims = 0>(r)  y = MatMul(m, f) }",
     ),
+    "idioms half inside of a branch": (
+        20,
+        "g (float[2, 3, 4] x, bool c) => (float[2, 3, 4] y) <float r = {1.4142135}, float one = {1.0},"
+        " float half = {0.5}, float zero = {0.0}, float three = {3.0}, float six = {6.0}> { d = Div(x, r)  e = Erf(d)"
+        " h = Add(x, three)  m = Max(h, zero)  t = Transpose<perm = [0, 2, 1]>(x)"
+        " y = If(c) <then_branch = t () => (float[2, 3, 4] v) { a = Add(e, one)  p = Mul(x, a)  v = Mul(p, half) },"
+        " else_branch = e () => (float[2, 3, 4] v) { n = Min(m, six)  q = Mul(x, n)  s = Div(q, six)"
+        " u = Transpose<perm = [0, 2, 1]>(t)  v = Add(s, u) }> }",
+    ),
     "a recurrent layer without its sequence output": (
         20,
         "g (float[5, 1, 3] x, float[1, 8, 3] w, float[1, 8, 2] r) => (float[1, 1, 2] h)"

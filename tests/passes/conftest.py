@@ -62,7 +62,7 @@ def graph() -> Callable[..., ir.Model]:
 def check() -> Callable[..., Result]:
     """Runs one pass after shape inference; compares what the graph computes before and after."""
 
-    def run(model: ir.Model, name: str, *, changes: bool = True, batch: int = 2) -> Result:
+    def run(model: ir.Model, name: str, *, changes: bool = True, batch: int = 2, atol: float = 1e-5) -> Result:
         before = outputs(ir.to_proto(model), batch)
         discover()["infer-shapes"]()(model)
         instance = discover()[name]()
@@ -70,7 +70,7 @@ def check() -> Callable[..., Result]:
         after = outputs(ir.to_proto(model), batch)
         assert list(before) == list(after)
         for key in before:
-            np.testing.assert_allclose(after[key], before[key], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(after[key], before[key], rtol=1e-4, atol=atol)
         return Result(model, instance.notes)
 
     return run

@@ -67,3 +67,19 @@ def test_many_values_together_are_bounded(graph, monkeypatch):
     model = graph("float[1000] x", "float[1000] y", body, s=np.int64([1000]))
     assert instance(model).modified
     assert [node.op_type for node in model.graph] == ["ConstantOfShape", "Add", "Add"]
+
+
+@pytest.mark.parametrize(("index", "left"), [(1, 0), (-1, 0), ([2, 1], 0), (0, 1), ([0, 1], 1)])
+def test_a_static_axis_of_a_shape_that_is_not(graph, check, index, left):
+    body = "s = Shape(x)  g = Gather(s, i)  f = Cast<to = 1>(g)  y = Mul(x2, f)"
+    outputs = "float[A] y" if np.ndim(index) else "float[2] y"
+    model = graph("float[N, 3, 4] x, float[2] x2", outputs, body, i=np.int64(index))
+    assert check(model, "fold-constants", changes=not left).ops["Gather"] == left
+
+
+@pytest.mark.parametrize(("start", "end", "left"), [(-1, 9, 0), (1, 3, 0), (0, 2, 1)])
+def test_a_static_part_of_a_shape_that_is_not(graph, check, start, end, left):
+    bounds = {"b": np.int64([start]), "e": np.int64([end])}
+    body = "s = Shape(x)  g = Slice(s, b, e)  f = Cast<to = 1>(g)  y = Neg(f)  z = Neg(y)"
+    model = graph("float[N, 3, 4] x", "float[A] z", body, **bounds)
+    assert check(model, "fold-constants", changes=not left).ops["Slice"] == left

@@ -31,7 +31,37 @@ def test_an_add_that_is_no_bias_stays(graph, check, outputs, body):
     assert result.ops["Add"] == body.count("Add")
 
 
-@pytest.mark.parametrize(("shape", "note"), [("2, N, 3", "its input has rank 3"), ("3", "its input has rank 1")])
-def test_other_ranks_stay_with_a_note(graph, check, shape, note):
-    model = graph(f"float[{shape}] x", "float y", "m = MatMul(x, w)  y = ReduceSum<keepdims = 0>(m)", w=W)
-    assert check(model, "matmul-add-to-gemm", changes=False).notes == [f"n_m stays a MatMul: {note}"]
+def test_a_vector_stays_with_a_note(graph, check):
+    model = graph("float[3] x", "float y", "m = MatMul(x, w)  y = ReduceSum<keepdims = 0>(m)", w=W)
+    result = check(model, "matmul-add-to-gemm", changes=False)
+    assert result.notes == ["n_m stays a MatMul: its input has rank 1"]
+
+
+@pytest.mark.parametrize(("shape", "shape_nodes"), [("2, 5, 3", 0), ("N, 5, 3", 0), ("N, T, 3", 1), ("N, 1, T, 3", 1)])
+def test_layers_on_sequences_share_one_matrix(graph, check, shape, shape_nodes):
+    axes = ", ".join(shape.split(", ")[:-1])
+    body = "m = MatMul(x, w)  y = Add(m, b)  k = MatMul(x, w)  z = Relu(k)  c = MatMul(x, v)"
+    model = graph(
+        f"float[{shape}] x",
+        f"float[{axes}, 4] y, float[{axes}, 4] z, float[{axes}, 2] c",
+        body,
+        w=W,
+        b=B,
+        v=W[:, :2].copy(),
+    )
+    result = check(model, "matmul-add-to-gemm")
+    assert result.ops == {"Gemm": 3, "Reshape": 4, "Relu": 1} | (
+        {"Shape": shape_nodes, "Concat": 2} if shape_nodes else {}
+    )
+    assert result.names("Gemm") == ["n_m", "n_k", "n_c"]
+
+
+def test_a_bias_that_widens_the_result_stays_an_add(graph, check):
+    model = graph(
+        "float[N, 3] x",
+        "float y",
+        "m = MatMul(x, w)  a = Add(m, b)  y = ReduceSum<keepdims = 0>(a)",
+        w=W,
+        b=B[None, None],
+    )
+    assert check(model, "matmul-add-to-gemm").ops["Add"] == 1

@@ -32,11 +32,11 @@ FILES = {
     "poly_residual_block": {"BatchNormalization": 0, "Add": 1},
     "poly_scan": {"Scan": 1},
     "poly_unsorted": {},
-    "ppocr_ch_PP-OCRv2_det_infer": {"BatchNormalization": 0, "Constant": 0},
-    "ppocr_ch_ppocr_mobile_v2.0_cls_infer": {"Shape": 0, "Gemm": 1},
-    "prisma_nchw_op7": {},
+    "ppocr_ch_PP-OCRv2_det_infer": {"BatchNormalization": 0, "Constant": 0, "HardSwish": 20, "Clip": 0, "Div": 0},
+    "ppocr_ch_ppocr_mobile_v2.0_cls_infer": {"Shape": 0, "Gemm": 1, "HardSwish": 18, "HardSigmoid": 9, "Clip": 0},
+    "prisma_nchw_op7": {"BatchNormalization": 0, "Pad": 0},
     "qlstm_quantized": {},
-    "tiny_bert_optimum": {},
+    "tiny_bert_optimum": {"LayerNormalization": 5, "Gelu": 2, "Erf": 0, "ReduceMean": 0},
     "ultraface_slim320_simplified": {},
     "xgb_classifier": {},
 }
@@ -169,3 +169,86 @@ def test_a_recurrent_module_of_torch_keeps_nothing_but_its_layers():
     feeds = {normal.inputs[0].name: example.numpy()}
     after, before = (next(iter(_run(model.to_bytes(), feeds)[1].values())) for model in (normal, source))
     np.testing.assert_allclose(after, before, rtol=1e-5)
+
+
+def _idioms(torch):
+    """What PyTorch's exporters write out at one opset or another."""
+    nn, functional = torch.nn, torch.nn.functional
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)
+            self.layer_norm, self.linear = nn.LayerNorm(8), nn.Linear(8, 8)
+            self.instance_norm = nn.InstanceNorm2d(8, affine=True)
+
+        def forward(self, x):
+            x = functional.hardswish(self.norm(self.conv(functional.pad(x, (0, 1, 0, 1)))))
+            gate = functional.hardsigmoid(functional.adaptive_avg_pool2d(x, 1))
+            x = functional.mish(self.instance_norm(x)) * gate
+            x = functional.gelu(self.layer_norm(functional.relu6(x).flatten(2).transpose(1, 2)))
+            return functional.silu(self.linear(x)) * functional.gelu(x, approximate="tanh")
+
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "options", [{"dynamo": True, "opset_version": 18}, {"opset_version": 9}, {"opset_version": 17}]
+)
+def test_what_torch_writes_out_becomes_operators(options, tmp_path):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    path, example = tmp_path / "m.onnx", torch.randn(2, 3, 8, 8)
+    options = {"dynamo": False, "verbose": False, "external_data": False, "input_names": ["x"], **options}
+    torch.onnx.export(_idioms(torch), (example,), path, **options)
+    normal, _ = normalize(_model(ir.load(path)))
+    _check(normal)
+    ops = Counter(node.op_type for node in normal.graph.graph)
+    assert {op: ops[op] for op in ("Gelu", "LayerNormalization", "HardSwish", "HardSigmoid", "Mish", "Clip")} == {
+        **dict.fromkeys(("LayerNormalization", "HardSwish", "HardSigmoid", "Mish", "Clip"), 1),
+        "Gelu": 2,
+    }
+    assert not set(ops) & {
+        "Pad",
+        "BatchNormalization",
+        "Erf",
+        "Pow",
+        "Sqrt",
+        "Softplus",
+        "Identity",
+        "ReduceMean",
+        "Div",
+    }
+    feeds = {"x": example.numpy()}
+    after, before = (next(iter(_run(model, feeds)[1].values())) for model in (normal.to_bytes(), str(path)))
+    np.testing.assert_allclose(after, before, atol=1e-5)
+    assert not any(record.changed for record in normalize(normal)[1])
+
+
+def test_channels_last_between_convolutions_as_tensorflow_writes_it(graph):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "w": rng.standard_normal((4, 3, 3, 3)),
+        "w2": rng.standard_normal((4, 4, 3, 3)),
+        "bias": rng.standard_normal(4),
+        "f": rng.standard_normal((4, 5)),
+        "zero": 0.0,
+        "six": 6.0,
+    }
+    integers = {"p": np.int64([0, 1, 1, 0, 0, 1, 1, 0]), "mid": np.int64([1, 2])}
+    to, back = "Transpose<perm = [0, 2, 3, 1]>", "Transpose<perm = [0, 3, 1, 2]>"
+    body = (
+        f"a = {back}(x)  b = Conv(a, w)  c = {to}(b)  d = Add(c, bias)  e = Max(d, zero)  g = Min(e, six)"
+        f"  h = Pad(g, p)  i = {back}(h)  j = Conv(i, w2)  k = {to}(j)  l = Add(k, bias)  m = Add(l, g)"
+        "  n = Relu(m)  o = ReduceMean<keepdims = 0>(n, mid)  y = MatMul(o, f)"
+    )
+    arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()} | integers
+    source = _model(graph("float[N, 8, 8, 3] x", "float[N, 5] y", body, **arrays))
+    normal, _ = normalize(source)
+    assert [node.op_type for node in normal.graph.graph] == (
+        ["Transpose", "Conv", "Clip", "Conv", "Add", "Relu", "GlobalAveragePool", "Flatten", "Gemm"]
+    )
+    feeds, before = _run(source.to_bytes())
+    np.testing.assert_allclose(_run(normal.to_bytes(), feeds)[1]["y"], before["y"], atol=1e-4)
