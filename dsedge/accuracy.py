@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dsedge import metrics
 from dsedge.backends.base import Predict
 from dsedge.bundle import Metric
@@ -15,20 +17,20 @@ from dsedge.data import Data, open_data
 from dsedge.errors import LoadError, VerifyError
 from dsedge.model import Model
 
-Evaluate = Callable[[Predict], float] | tuple[Any, str]
-"""A function from a predict function to a number, higher is better; or labelled data and the name of a metric."""
+Evaluate = Callable[[Predict], float] | tuple[Any, str | Callable[[list[np.ndarray], np.ndarray], float]]
+"""A function from a predict function to a number, higher is better; or data and what `metrics.find_metric` takes."""
 
 
 @dataclass(frozen=True)
 class Judge:
-    """How accuracy is judged.
+    """How accuracy is judged. The float model must be the first: metrics against it compare with what was first judged.
 
     Attributes:
         name: of the metric.
         value: from a predict function to the value and the number of samples.
         drop: from the float value and the quantized one to the drop; positive is worse.
         max_drop: the gate's limit, None for no gate.
-        data: the labelled data, None when a function of the user judges.
+        data: the evaluation data, None when a function of the user judges.
     """
 
     name: str
@@ -76,13 +78,14 @@ def judge_by(
     if callable(evaluate):
         function = evaluate
         return Judge("evaluate", lambda predict: (float(function(predict)), None), lambda a, b: a - b, max_drop, None)
-    source, name = evaluate
-    metric = metrics.find_metric(name)
-    opened = open_data(source, model, recipe=recipe, labelled=True)
-    return Judge(
-        metric.name,
-        lambda predict: metrics.evaluate(predict, opened, metric),
-        lambda a, b: metrics.drop(metric, a, b),
-        max_drop,
-        opened,
-    )
+    source, wanted = evaluate
+    metric = metrics.find_metric(wanted, [output.name for output in model.outputs])
+    opened = open_data(source, model, recipe=recipe, labelled=not metric.against_float)
+    float_model: list[Predict] = []
+
+    def value(predict: Predict) -> tuple[float, int]:
+        if not float_model:
+            float_model.append(predict)
+        return metrics.evaluate(predict, opened, metric, float_model[0])
+
+    return Judge(metric.name, value, metric.drop, max_drop, opened)

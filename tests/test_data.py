@@ -132,8 +132,8 @@ def test_hostile_files(tmp_path: Path) -> None:
     for name in ("d.pkl", "d.pt", "d.PTH"):
         (tmp_path / name).write_bytes(pickle.dumps(Evil()))
         refused(tmp_path / name, TABLE, "DS103", "pickles are refused")
-    (tmp_path / "d.csv").write_text("1,2")
-    refused(tmp_path / "d.csv", TABLE, "DS103", ".csv", "hint")
+    (tmp_path / "d.parquet").write_text("1,2")
+    refused(tmp_path / "d.parquet", TABLE, "DS103", ".parquet", "hint")
     refused(7, TABLE, "DS103", "not iterable")
 
 
@@ -337,23 +337,3 @@ def test_dicts_hold_labels() -> None:
     (batch,) = open_data(elements, TABLE, labelled=True).batches()
     assert batch.labels is not None and batch.labels.tolist() == [3]
     refused([{"x": rows(4)}], TABLE, "DS124", "no label", labelled=True)
-
-
-# Random
-
-
-def test_random_is_seeded_and_asked_for_by_name() -> None:
-    data = open_data("random", PAIR)
-    assert (data.source, data.samples) == ("random", 32)
-    np.testing.assert_array_equal(joined(data, 8), joined(open_data("random", PAIR), 32))
-    assert set(joined(data, 8, "ids").flat) == {0, 1}
-    assert abs(float(joined(data).std()) - 1) < 0.2
-    assert sizes(open_data("random", FIXED)) == [(8, 0)] * 4
-    assert sizes(open_data("random", a_model(x=("f", [1, 4]), state=("f", [2, 1, 3])))) == [(1, 0)] * 32
-    assert next(open_data("random", lstm([5, "n", 2])).batches(4)).feeds["x"].shape == (5, 4, 2)
-
-
-def test_random_does_not_invent_lengths() -> None:
-    refused("random", a_model(x=("f", ["n", "t", 2])), "DS122", "float32[n, t, 2]", "real samples")
-    refused("random", a_model(x=("f", None)), "DS122", "x: float32[?]")
-    refused("random", TABLE, "DS124", "no labels", labelled=True)

@@ -135,7 +135,7 @@ def test_the_digest_is_that_of_names_and_bytes(photos: Path, recipe: Path) -> No
 
 def test_what_a_folder_must_have(photos: Path, recipe: Path, tmp_path: Path) -> None:
     refused(photos, conv_model(), None, "DS127", "needs a recipe", "--recipe imagenet")
-    refused(photos, conv_model(), "tabular", "DS127", "kind 'image'")
+    refused(photos, conv_model(), "tabular", "DS127", "needs a recipe")
     refused(
         photos, flat_model(), recipe, "DS122", "layout of the input x: float32[n, 3, 6, 6] is not known", "not guessed"
     )
@@ -158,10 +158,10 @@ def test_images_that_cannot_be_read(photos: Path, recipe: Path) -> None:
 
 
 def test_recipes() -> None:
-    assert known_recipes() == ["imagenet", "tabular"]
+    assert known_recipes() == ["imagenet", "speech", "tabular", "tokens", "yolo"]
     imagenet = load_recipe("imagenet")
     assert isinstance(imagenet, ImageRecipe) and imagenet.crop == (224, 224)
-    assert load_recipe("tabular").kind == "array"
+    assert load_recipe("tabular").kind == "table"
     for name in known_recipes():
         assert load_recipe(name).why
     with pytest.raises(LoadError, match="did you mean 'imagenet'") as caught:

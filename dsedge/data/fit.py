@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dsedge.errors import LoadError
-from dsedge.model import TensorSpec
+from dsedge.model import Dim, TensorSpec
 
 Feeds = dict[str, np.ndarray]
 """Arrays by input name."""
@@ -35,8 +35,8 @@ class Item:
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """Shapes of the feeds, in the order of the model's inputs."""
-        return [array.shape for array in self.feeds.values()]
+        """Shapes of the feeds, in the order of the model's inputs, and of the labels."""
+        return [array.shape for array in (*self.feeds.values(), self.labels) if array is not None]
 
 
 def batch_axis(spec: TensorSpec) -> int:
@@ -48,6 +48,13 @@ def fixed_batch(inputs: Sequence[TensorSpec]) -> int | None:
     """The batch size that the model fixes, or None when it leaves it open."""
     sizes = _batch_sizes(inputs)
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def sample_dims(spec: TensorSpec) -> tuple[Dim, ...] | None:
+    """The axes of one sample: all but the batch axis; None when the rank is unknown or there is no axis."""
+    if not spec.shape:
+        return None
+    return tuple(dim for axis, dim in enumerate(spec.shape) if axis != batch_axis(spec))
 
 
 def takes_samples(inputs: Sequence[TensorSpec]) -> bool:
@@ -104,7 +111,7 @@ def fit(arrays: Mapping[str, Any], label: Any, inputs: Sequence[TensorSpec], whe
     for spec in inputs:
         if not _fits(feeds[spec.name].shape, spec, any_batch=together or split):
             raise _wrong_shape(feeds[spec.name].shape, spec, f"{where}, input {spec.name!r}")
-    labels = None if labels is None else _labels(labels, count, where)
+    labels = None if labels is None else _labels(labels, count, where, single=together)
     if not split:
         return [Item(feeds, count, together, labels)]
     return [
@@ -202,8 +209,8 @@ def _is_another_batch(feeds: Feeds, inputs: Sequence[TensorSpec]) -> bool:
     return len(sizes) == 1 and fixed not in sizes
 
 
-def _labels(labels: np.ndarray, count: int, where: str) -> np.ndarray:
-    if labels.ndim and len(labels) == count:
+def _labels(labels: np.ndarray, count: int, where: str, *, single: bool) -> np.ndarray:
+    if not single and labels.ndim and len(labels) == count:
         return labels
     if count == 1:
         return labels[None]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +10,32 @@ import numpy as np
 
 from dsedge.data.arrays import array_names, read_npy, read_npz
 from dsedge.data.batches import Data, Source
-from dsedge.data.fit import batch_axis, takes_samples, to_numpy
-from dsedge.data.images import class_indices, digest, list_images, read_images
-from dsedge.data.recipe import ImageRecipe, load_recipe
+from dsedge.data.files import digest, digest_file, list_files
+from dsedge.data.fit import to_numpy
+from dsedge.data.images import image_folder
+from dsedge.data.noise import random_source
+from dsedge.data.recipe import (
+    ImageRecipe,
+    LetterboxRecipe,
+    Recipe,
+    SpeechRecipe,
+    TableRecipe,
+    TokenRecipe,
+    load_recipe,
+)
+from dsedge.data.speech import sound_folder
+from dsedge.data.tables import table_file
+from dsedge.data.tokens import token_file
 from dsedge.errors import LoadError
 from dsedge.model import Model, TensorSpec
 
-RANDOM_SAMPLES = 32
-_MOST_RANDOM = 2**28  # numbers of one sample
 LABELS = "labels"
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
-_KINDS = 'give an .npz or .npy file, a folder of images with a recipe, "random", or a Python iterable'
+_TEXT = {".csv", ".jsonl", ".txt"}
+_KINDS = (
+    "give an .npz or .npy file, a folder of .npz files, with a recipe a folder of images or sounds, a .csv of numbers "
+    'or a .jsonl of token ids, the word "random", or a Python iterable'
+)
 
 Raw = Iterator[tuple[Mapping[str, Any], Any]]
 
@@ -37,12 +50,17 @@ def open_data(
             an .npz file, or a mapping: arrays by input name, the first axis counts samples; for one input a single
             array may have any name. `labels` are taken from it when `labelled`.
             an .npy file, for a model with one input.
-            a folder of images, with an image recipe. With labels: a subfolder a class, in sorted order.
-            "random": 32 seeded samples, standard normal for floats, 0 or 1 for integers. Says nothing about real data.
+            a folder of .npz files, each one element: arrays by input name, with `labels` when `labelled`.
+            a folder of images, with a recipe of the kind image or letterbox. With labels: a subfolder a class, in
+            sorted order; for a letterbox the boxes of `dsedge.data.boxes`.
+            a folder of .wav files, with a recipe of the kind speech. With labels: a subfolder a class.
+            a .jsonl or .txt file of token ids, with a recipe of the kind tokens (`dsedge.data.tokens`).
+            a .csv file of numbers, with a recipe of the kind table (`dsedge.data.tables`).
+            "random": 32 seeded samples (`dsedge.data.noise`). Says nothing about real data.
             an iterable of arrays, of dicts by input name, or of tuples of inputs. When `labelled` a dict has `labels`
             and a tuple ends with the label. It may be one that can be read only once.
         model: whose inputs the samples must fit; `dsedge.data.fit` has the rule for shapes and dtypes.
-        recipe: name or path, for a folder of images. Arrays are taken as they are.
+        recipe: name or path. Arrays are taken as they are, whatever it says.
         labelled: whether each sample needs a label.
 
     Raises:
@@ -50,31 +68,32 @@ def open_data(
             labels, DS127 recipe, DS128 NaN or Inf.
         BuildError: DS402 when images are to be read without Pillow.
     """
-    return Data(_open(source, model.inputs, recipe, labelled), model.inputs, labelled=labelled)
+    return Data(_open(source, model, recipe, labelled), model.inputs, labelled=labelled)
 
 
-def _open(
-    source: str | Path | Iterable[Any], inputs: Sequence[TensorSpec], recipe: str | Path | None, labelled: bool
-) -> Source:
-    names = [spec.name for spec in inputs]
+def _open(source: str | Path | Iterable[Any], model: Model, recipe: str | Path | None, labelled: bool) -> Source:
+    names = [spec.name for spec in model.inputs]
     if isinstance(source, Mapping):
         return _mapping("arrays in memory", source, names, labelled)
     if not isinstance(source, str | Path):
         return _iterable(source, names, labelled)
     if source == "random":
-        return _random(inputs, labelled)
+        if labelled:
+            raise LoadError("DS124", "random data has no labels", where="random")
+        return random_source(model)
     path = Path(source)
     if path.suffix.lower() in _PICKLES:
         because = "reading a pickle runs code that is in it"
         raise LoadError("DS103", "pickles are refused", where=str(path), because=because, hint=_KINDS)
+    steps = load_recipe(recipe) if recipe is not None else None
     if path.is_dir():
-        return _folder(path, inputs, recipe, labelled)
+        return _folder(path, model.inputs, steps, labelled)
     if not path.is_file():
         raise LoadError("DS121", "there is no such file or folder", where=str(path))
+    if path.suffix.lower() in _TEXT:
+        return _text(path, model.inputs, steps, labelled)
     if path.suffix.lower() == ".npz":
-        found = array_names(path)
-        wanted = {*_match(found, names, str(path)).values(), *([LABELS] if labelled and LABELS in found else [])}
-        return _mapping(str(path), read_npz(path, sorted(wanted)), names, labelled, path)
+        return _mapping(str(path), _read_npz(path, names, labelled), names, labelled, path)
     if path.suffix.lower() == ".npy":
         return _mapping(str(path), {path.stem: read_npy(path)}, names, labelled, path)
     raise LoadError("DS103", f"data of the kind {path.suffix!r} is not read", where=str(path), hint=_KINDS)
@@ -119,72 +138,51 @@ def _mapping(
         for i in range(count):
             yield {column: array[i] for column, array in columns.items()}, None if labels is None else labels[i]
 
-    return Source(name, read, count, (lambda: _file_sha256(path)) if path else None)
+    return Source(name, read, count, (lambda: digest_file(path)) if path else None)
 
 
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _folder(folder: Path, inputs: Sequence[TensorSpec], recipe: Recipe | None, labelled: bool) -> Source:
+    match recipe:
+        case ImageRecipe() | LetterboxRecipe():
+            return image_folder(folder, inputs, recipe, labelled)
+        case SpeechRecipe():
+            return sound_folder(folder, inputs, recipe, labelled)
+    if files := list_files(folder, {".npz"}):
+        return _npz_folder(folder, files, [spec.name for spec in inputs], labelled)
+    what = "a folder of images or sounds needs a recipe that says how they become inputs"
+    raise LoadError("DS127", what, where=str(folder), hint="for example --recipe imagenet, yolo or speech")
 
 
-def _folder(folder: Path, inputs: Sequence[TensorSpec], recipe: str | Path | None, labelled: bool) -> Source:
-    where = str(folder)
-    if recipe is None:
-        raise LoadError("DS127", "a folder of images needs a recipe", where=where, hint="for example --recipe imagenet")
-    steps = load_recipe(recipe)
-    if not isinstance(steps, ImageRecipe):
-        raise LoadError(
-            "DS127", f"a folder of images needs a recipe of kind 'image', {steps.name} is 'array'", where=where
-        )
-    if len(inputs) != 1:
-        raise LoadError("DS122", f"images are for a model with one input, this one has {len(inputs)}", where=where)
-    spec = inputs[0]
-    if spec.layout not in ("NCHW", "NHWC"):
-        because = "no operator of the model says which of its axes are channels, and it is not guessed from the shape"
-        hint = "give the samples as an .npz file, in the model's own layout"
-        what = f"the layout of the input {spec} is {'not known' if spec.layout is None else 'not one of images'}"
-        raise LoadError("DS122", what, where=where, because=because, hint=hint)
-    layout, images = spec.layout, list_images(folder)
-    labels = class_indices(folder, images) if labelled else [None] * len(images)
+def _npz_folder(folder: Path, files: list[Path], names: Sequence[str], labelled: bool) -> Source:
+    """Files that hold an element each: arrays by input name, and `labels`."""
 
     def read() -> Raw:
-        for array, label in zip(read_images(images, steps, layout), labels, strict=True):
-            yield {spec.name: array}, label
+        for path in files:
+            arrays = _read_npz(path, names, labelled)
+            keys = _match(arrays, names, str(path))
+            yield {name: arrays[key] for name, key in keys.items()}, arrays.get(LABELS) if labelled else None
 
-    return Source(where, read, len(images), lambda: digest(folder, images, steps))
-
-
-def _random(inputs: Sequence[TensorSpec], labelled: bool) -> Source:
-    if labelled:
-        raise LoadError("DS124", "random data has no labels", where="random")
-    shapes, single = [], takes_samples(inputs)
-    for spec in inputs:
-        axis = batch_axis(spec)
-        # A dynamic batch axis becomes 1; no other axis has a length that could be made up.
-        dims = [1 if i == axis and not isinstance(dim, int) else dim for i, dim in enumerate(spec.shape or ())]
-        if single:
-            del dims[axis]
-        sizes = [dim for dim in dims if isinstance(dim, int)]
-        if spec.shape is None or len(sizes) < len(dims) or spec.dtype in ("string", "unknown"):
-            hint = "give real samples, they also say which lengths occur"
-            raise LoadError("DS122", f"no random data can be made for {spec}", where="random", hint=hint)
-        if math.prod(sizes) > _MOST_RANDOM:
-            hint = "give real samples"
-            raise LoadError("DS122", f"random data for {spec} would be too large", where="random", hint=hint)
-        shapes.append(sizes)
-
-    def read() -> Raw:
-        rng = np.random.default_rng(0)
-        for _ in range(RANDOM_SAMPLES):
-            yield {spec.name: _noise(rng, spec, shape) for spec, shape in zip(inputs, shapes, strict=True)}, None
-
-    return Source("random", read, RANDOM_SAMPLES)
+    return Source(str(folder), read, len(files), lambda: digest(folder, files, None))
 
 
-def _noise(rng: np.random.Generator, spec: TensorSpec, shape: list[int]) -> np.ndarray:
-    dtype = np.dtype(spec.dtype)
-    values = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, 2, shape)
-    return np.asarray(values).astype(dtype)
+def _read_npz(path: Path, names: Sequence[str], labelled: bool) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file that are needed: those of the inputs, and the labels."""
+    found = array_names(path)
+    wanted = {*_match(found, names, str(path)).values(), *([LABELS] if labelled and LABELS in found else [])}
+    return read_npz(path, sorted(wanted))
+
+
+def _text(path: Path, inputs: Sequence[TensorSpec], recipe: Recipe | None, labelled: bool) -> Source:
+    suffix = path.suffix.lower()
+    if isinstance(recipe, TokenRecipe) and suffix in (".jsonl", ".txt"):
+        return token_file(path, inputs, recipe, labelled)
+    if isinstance(recipe, TableRecipe) and suffix == ".csv":
+        return table_file(path, inputs, recipe, labelled)
+    name, kind = ("tabular", "table") if suffix == ".csv" else ("tokens", "tokens")
+    what = f"a {suffix} file needs a recipe of kind {kind!r}" + (
+        f", {recipe.name} is {recipe.kind!r}" if recipe else ""
+    )
+    raise LoadError("DS127", what, where=str(path), hint=f"for example --recipe {name}")
 
 
 def _iterable(source: Iterable[Any], names: Sequence[str], labelled: bool) -> Source:
