@@ -35,6 +35,7 @@ CODES = {
     "DS143": "unknown runtime",
     "DS144": "the target's runtime has no backend here",
     "DS145": "an option is invalid",
+    "DS146": "the runtime does not have the precision that was asked for",
     # check
     "DS201": "operators that the runtime does not support",
     # pass

@@ -103,10 +103,13 @@ error[DS101]: none.onnx: the file cannot be read
 error[DS101]: models: this is a folder
   hint: give the .onnx file in it
 """,
-    "inspect model.pt": """\
-error[DS103]: model.pt: this kind of file is refused
-  because: a pickle can run any code when it is read
-  hint: export the model to ONNX, or pass the module itself to dsedge.compile()
+    f"inspect {CALIBRATION}": """\
+error[DS103]: models/digits_cnn/calibration.npz: this is data, arrays of numpy, not an ONNX model
+  hint: give it with --calib or --eval, and a model file as MODEL
+""",
+    f"inspect {MODEL} --shape imgae=1,1,8,8": """\
+error[DS145]: shape: the model has no input 'imgae'
+  hint: did you mean 'image'? Known: image
 """,
     f"{COMPILE} --calib none.npz": """\
 error[DS121]: none.npz: there is no such file or folder
@@ -126,7 +129,7 @@ error[DS124]: models/digits_cnn/calibration.npz: there are no labels
 """,
     f"{COMPILE} --calib {CALIBRATION} --eval {EVALUATION} --metric top2": """\
 error[DS125]: no metric is called 'top2'
-  hint: did you mean 'top5'? Known: auc, mae, top1, top5
+  hint: did you mean 'top5'? Known: agreement, auc, exact, mae, map, map50, miou, psnr, si-sdr, spearman, sqnr, top1, top5, wer
 """,
     f"{COMPILE} --calib {CALIBRATION} --eval {EVALUATION} --max-drop=-1": """\
 error[DS145]: max_drop is -1.0, not a number from 0 upwards

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from dsedge.cli.options import Json, ModelArgument, Runtime, Target
+from dsedge.cli.options import Factory, Json, ModelArgument, Runtime, Shape, Target
 from dsedge.cli.output import print_json, show
 
 
-def check(model: ModelArgument, target: Target, runtime: Runtime = "auto", json: Json = False) -> None:
+def check(
+    model: ModelArgument,
+    target: Target,
+    runtime: Runtime = "auto",
+    shape: Shape = None,
+    factory: Factory = None,
+    json: Json = False,
+) -> None:
     """Check every operator of a model against what the board's runtimes accept."""
     from dsedge import compiler
     from dsedge.errors import CheckError
     from dsedge.frontend import load
+    from dsedge.frontend.shapes import from_options
     from dsedge.report.graph import findings, plan_preview
     from dsedge.target import load_target
 
-    loaded, board = load(model), load_target(target)
+    board = load_target(target)
+    loaded = load(model, shapes=from_options(shape or []), factory=factory)
     found = compiler.check(loaded, board, runtime)
     if all(found.values()):
         problems = [f"{name}: {f.node} ({f.op}): {f.reason}" for name, listed in found.items() for f in listed]

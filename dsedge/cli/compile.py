@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dsedge.cli.options import Json, ModelArgument, Runtime, Target
+from dsedge.cli.options import Factory, Json, ModelArgument, Runtime, Shape, Target
 from dsedge.cli.output import print_json, progress, show
 
 
@@ -15,21 +15,52 @@ def compile_(
     target: Target,
     calib: Annotated[
         str | None,
-        typer.Option(metavar="DATA", help="Calibration data: .npz, .npy, a folder of images, or `random`."),
+        typer.Option(
+            metavar="DATA",
+            help="Calibration data: .npz, .npy, a folder of them, of images or of sounds, .csv, .jsonl, or `random`.",
+        ),
     ] = None,
     evaluation: Annotated[
-        str | None, typer.Option("--eval", metavar="DATA", help="Labelled data to measure accuracy on.")
+        str | None,
+        typer.Option(
+            "--eval", metavar="DATA", help="Labelled data to measure accuracy on; sqnr and agreement need no labels."
+        ),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Metric of accuracy: top1 (the default), top5, auc, mae.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Metric of accuracy: top1 (the default), top5, auc, spearman, map, map50, miou, mae, psnr, si-sdr, "
+            "exact, wer, agreement, sqnr, or package.module:function; NAME@OUTPUT judges that output.",
+        ),
     ] = None,
     max_drop: Annotated[
-        float | None, typer.Option(metavar="X", help="Accuracy that may be lost, in the unit of the metric.")
+        float | None,
+        typer.Option(
+            metavar="X", help="Accuracy that may be lost, in the unit of the metric; for sqnr the noise in percent."
+        ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(metavar="R", help="How images become input tensors: a name or a TOML file.")
+        str | None,
+        typer.Option(
+            metavar="R",
+            help="How raw samples become input tensors: imagenet, yolo, speech, tokens, tabular, or a TOML file.",
+        ),
     ] = None,
     runtime: Runtime = "auto",
+    shape: Shape = None,
+    factory: Factory = None,
+    simplify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOOL",
+            help="Simplify the graph first: onnxsim, onnxslim or onnxscript. A result that differs is dropped.",
+        ),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(metavar="P", help="int8, int4, fp16 or fp32, and for parts: int8,head=fp32,MatMul=int4."),
+    ] = "int8",
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="OUT", help="Folder to write; build/<model>-<board> by default."),
@@ -43,6 +74,7 @@ def compile_(
         raise typer.BadParameter("accuracy is measured on labelled data, give --eval too", param_hint=option)
 
     from dsedge.compiler import compile
+    from dsedge.frontend.shapes import from_options
 
     with progress(shown=not json) as report:
         bundle = compile(
@@ -53,6 +85,10 @@ def compile_(
             max_drop=max_drop,
             recipe=recipe,
             runtime=runtime,
+            shapes=from_options(shape or []),
+            factory=factory,
+            simplify=simplify,
+            precision=precision,
             output=output,
             force=force,
             progress=report,

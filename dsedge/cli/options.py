@@ -14,7 +14,28 @@ Target = Annotated[
 Runtime = Annotated[
     str, typer.Option("--runtime", metavar="R", help="Runtime of the board, or auto for the first that fits.")
 ]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file.", show_default=False)]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="ONNX, .pt2 or TorchScript file; or weights, with --factory.", show_default=False
+    ),
+]
+Shape = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="NAME=1,3,224,224",
+        help="Shape of an input, once for each. A word leaves an axis open: ids=batch,128. "
+        "An element type may go before it: ids=int64:1,128.",
+    ),
+]
+Factory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:FUNCTION",
+        help="For a file of weights: a function that makes their module. It is your code, and is run.",
+    ),
+]
 BundleArgument = Annotated[
     str, typer.Argument(metavar="BUNDLE", help="Folder that `dsedge compile` wrote.", show_default=False)
 ]

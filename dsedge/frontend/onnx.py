@@ -13,15 +13,16 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from dsedge.errors import LoadError
+from dsedge.frontend.shapes import MAX_ELEMENTS
+from dsedge.frontend.sparse import densify
+from dsedge.frontend.tensors import HINT_BROKEN, check_tensor, declared_bytes, tensors
+from dsedge.frontend.versions import settle_versions
 from dsedge.model import Model, static_shape
 
 if TYPE_CHECKING:
     import onnx
 
-_MIN_OPSET = 7
-_MAX_INPUT = 2**31  # numbers
 _MAX_CALLS, _MAX_NODES = 64, 1_000_000
-_HINT_BROKEN = "export the model again; the file may be cut off"
 # Operators whose constant inputs are weights: an Inf there cannot be meant. Elsewhere it can (an attention mask).
 _WEIGHTED = frozenset("Conv ConvTranspose Gemm MatMul LSTM GRU RNN BatchNormalization".split())
 
@@ -49,7 +50,7 @@ def load_onnx(path: Path) -> Model:
         proto = onnx.ModelProto.FromString(content)
     except DecodeError as error:
         raise LoadError(
-            "DS102", "not an ONNX model, or a truncated one", where=str(path), because=str(error), hint=_HINT_BROKEN
+            "DS102", "not an ONNX model, or a truncated one", where=str(path), because=str(error), hint=HINT_BROKEN
         ) from error
     digest = hashlib.sha256(content)
     del content
@@ -69,23 +70,13 @@ def from_proto(proto: onnx.ModelProto, name: str, source: str, fingerprint: str,
     import onnx
 
     if not proto.HasField("graph") or not proto.graph.node:
-        raise LoadError("DS102", "the model holds no graph", where=source, hint=_HINT_BROKEN)
-    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if not opset and not proto.opset_import:
-        raise LoadError("DS102", "the model declares no opset", where=source, hint=_HINT_BROKEN)
-    if proto.graph.sparse_initializer:
-        hint = "store the weights dense when exporting"
-        names = ", ".join(repr(t.values.name) for t in proto.graph.sparse_initializer[:5])
-        raise LoadError("DS102", f"sparse initializers are not read yet: {names}", where=source, hint=hint)
-    newest = onnx.defs.onnx_opset_version()
-    if opset and not _MIN_OPSET <= opset <= newest:
-        raise LoadError(
-            "DS108", f"opset {opset} is not supported", where=source, hint=f"export with opset {_MIN_OPSET} to {newest}"
-        )
+        raise LoadError("DS102", "the model holds no graph", where=source, hint=HINT_BROKEN)
+    opset = settle_versions(proto, source)
     _check_names(proto, source)
     _check_functions(proto, source)
-    for tensor in _tensors(proto):
-        _check_tensor(tensor, source)
+    for tensor in tensors(proto):
+        check_tensor(tensor, source)
+    densify(proto, source)
     try:
         if folder is not None:
             onnx.external_data_helper.load_external_data_for_model(proto, str(folder))
@@ -102,7 +93,7 @@ def from_proto(proto: onnx.ModelProto, name: str, source: str, fingerprint: str,
         ) from error
     model = Model(graph=graph, name=name, fingerprint=fingerprint, source=source, source_opset=opset)
     for spec in model.inputs:
-        if math.prod(d for d in spec.shape or () if isinstance(d, int)) > _MAX_INPUT:
+        if math.prod(d for d in spec.shape or () if isinstance(d, int)) > MAX_ELEMENTS:
             raise LoadError("DS106", f"input {spec.name!r} is too large", where=source, because=f"its shape is {spec}")
         if spec.shape is not None and 0 in spec.shape:
             raise LoadError(
@@ -126,7 +117,7 @@ def _check_names(proto: onnx.ModelProto, source: str) -> None:
     for node in proto.graph.node:
         texts = (node.op_type, node.domain, node.name, *node.input, *node.output)
         if not all(isinstance(text, str) for text in texts):
-            raise LoadError("DS102", "a name is not UTF-8", where=source, hint=_HINT_BROKEN)
+            raise LoadError("DS102", "a name is not UTF-8", where=source, hint=HINT_BROKEN)
     names = [v.name for v in proto.graph.output]
     doubled = sorted({n for n in names if names.count(n) > 1})
     if doubled:
@@ -145,14 +136,14 @@ def _check_names(proto: onnx.ModelProto, source: str) -> None:
     known |= {v.values.name for v in proto.graph.sparse_initializer}
     for name in names:
         if name not in known:
-            raise LoadError("DS106", f"nothing computes the output {name!r}", where=source, hint=_HINT_BROKEN)
+            raise LoadError("DS106", f"nothing computes the output {name!r}", where=source, hint=HINT_BROKEN)
 
 
 def _external_files(proto: onnx.ModelProto, path: Path) -> Iterator[Path]:
     """The external files, after each reference was checked against the folder and the file's size."""
     folder = path.parent.resolve()
     seen: set[Path] = set()
-    for tensor in _tensors(proto):
+    for tensor in tensors(proto):
         if not tensor.external_data and tensor.data_location != tensor.EXTERNAL:
             continue
         entries = {e.key: e.value for e in tensor.external_data}
@@ -170,7 +161,7 @@ def _external_files(proto: onnx.ModelProto, path: Path) -> Iterator[Path]:
             raise LoadError(
                 "DS104", f"external data file {location!r} is missing", where=str(path), hint="copy it with the model"
             )
-        needed = _declared_bytes(tensor, str(path))
+        needed = declared_bytes(tensor, str(path))
         offset, length = _number(entries, "offset", path), _number(entries, "length", path) or needed
         if offset + length > file.stat().st_size:
             raise LoadError(
@@ -178,11 +169,11 @@ def _external_files(proto: onnx.ModelProto, path: Path) -> Iterator[Path]:
                 f"external data file {location!r} is too short for {tensor.name!r}",
                 where=str(path),
                 because=f"it has {file.stat().st_size} bytes, {offset + length} are needed",
-                hint=_HINT_BROKEN,
+                hint=HINT_BROKEN,
             )
         if length != needed:
             what = f"external data of {tensor.name!r} has {length} bytes, its shape needs {needed}"
-            raise LoadError("DS104", what, where=str(path), hint=_HINT_BROKEN)
+            raise LoadError("DS104", what, where=str(path), hint=HINT_BROKEN)
         if file not in seen:
             seen.add(file)
             yield file
@@ -193,36 +184,6 @@ def _lies_in(file: Path, folder: Path, location: str) -> bool:
         return not Path(location).is_absolute() and file.resolve().is_relative_to(folder)
     except OSError:
         return False
-
-
-def _declared_bytes(tensor: onnx.TensorProto, source: str) -> int:
-    """How many bytes the shape and type of a tensor ask for; nothing is allocated."""
-    try:
-        dtype = ir.DataType(tensor.data_type)
-        bits = 0 if dtype in (ir.DataType.UNDEFINED, ir.DataType.STRING) else int(dtype.bitwidth)
-    except (ValueError, TypeError):
-        raise LoadError("DS102", f"tensor {tensor.name!r} has the type {tensor.data_type}", where=source) from None
-    if any(d < 0 for d in tensor.dims):
-        raise LoadError("DS102", f"tensor {tensor.name!r} has a negative dimension", where=source, hint=_HINT_BROKEN)
-    return int(-(-math.prod(tensor.dims) * bits // 8))
-
-
-def _check_tensor(tensor: onnx.TensorProto, source: str) -> None:
-    """The data that a tensor brings must be what its shape declares, before anything is allocated for it."""
-    needed = _declared_bytes(tensor, source)
-    if tensor.data_location == tensor.EXTERNAL or tensor.external_data:
-        return
-    if tensor.HasField("raw_data"):
-        fits = len(tensor.raw_data) == needed
-    else:
-        fields = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data)
-        held = max(map(len, (*fields, tensor.string_data)))
-        # Small types are packed, complex ones take two fields: a factor of two either way is a matter of the type.
-        count = math.prod(tensor.dims)
-        fits = count <= 2 * held and held <= 2 * max(count, 1)
-    if not fits:
-        what = f"weight {tensor.name!r} does not hold what its shape {list(tensor.dims)} declares"
-        raise LoadError("DS102", what, where=source, hint=_HINT_BROKEN)
 
 
 def _calls(nodes: Iterable[onnx.NodeProto]) -> Iterator[tuple[str, str]]:
@@ -264,25 +225,6 @@ def _number(entries: dict[str, str], key: str, path: Path) -> int:
     return int(text)
 
 
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    def of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-        yield from graph.initializer
-        yield from of_nodes(graph.node)
-
-    def of_nodes(nodes: object) -> Iterator[onnx.TensorProto]:
-        for node in nodes:  # type: ignore[attr-defined]
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
-                for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                    yield from of_graph(body)
-
-    yield from of_graph(proto.graph)
-    for function in proto.functions:
-        yield from of_nodes(function.node)
-
-
 def _check_weights(graph: ir.Graph, source: str) -> None:
     for value in graph.initializers.values():
         tensor = value.const_value
@@ -296,7 +238,7 @@ def _check_weights(graph: ir.Graph, source: str) -> None:
                 "DS102",
                 f"weight {value.name!r} holds {array.size} of {declared} numbers",
                 where=source,
-                hint=_HINT_BROKEN,
+                hint=HINT_BROKEN,
             )
         if not tensor.dtype.is_floating_point() or not array.size:
             continue

@@ -45,11 +45,28 @@ class Evil:
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("m.onnx", "DS102"), ("m.pt", "DS103"), ("m.pth", "DS103"), ("m.PKL", "DS103"), ("m.ckpt", "DS103")],
+    [("m.onnx", "DS103"), ("m.pt", "DS103"), ("m.pth", "DS103"), ("m.PKL", "DS103"), ("m.ckpt", "DS103")],
 )
 def test_pickles_are_not_opened(attempt: Attempt, tmp_path: Path, name: str, code: str) -> None:
     (tmp_path / name).write_bytes(pickle.dumps(Evil()))
     refused(attempt(model=tmp_path / name), code)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--shape", "image=1,1,8"), "4 axes"),
+        (("--shape", "imgae=1,1,8,8"), "did you mean 'image'?"),
+        (("--shape", "image=1,1,8,8", "--shape", "image=2,1,8,8"), "two shapes"),
+        (("--shape", "image=" + "9" * 5000), "no shape"),
+        (("--shape", "image=99999999999999999,1,8,8"), "too large"),
+        (("--shape", "image=\x1b[2J"), "no shape"),
+        (("--factory", "os:system"), "hold weights alone"),
+        (("--simplify", "onnxsimm"), "did you mean 'onnxsim'?"),
+    ],
+)
+def test_options_for_the_source(attempt: Attempt, option: tuple[str, ...], words: str) -> None:
+    refused(attempt(*option), "DS145", words)
 
 
 def external(folder: Path, **entries: str) -> Path:

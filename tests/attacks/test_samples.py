@@ -100,10 +100,14 @@ def test_files_that_are_no_data(attempt: Attempt, tmp_path: Path) -> None:
     refused(attempt(calib=tmp_path / "damaged.npz"), "DS121")
     refused(attempt(calib=tmp_path / "missing.npz"), "DS121", "no such file")
     (tmp_path / "a.csv").touch()
-    refused(attempt(calib=tmp_path / "a.csv"), "DS103", ".csv")
+    refused(attempt(calib=tmp_path / "a.csv"), "DS127", ".csv", "--recipe tabular")
+    (tmp_path / "a.parquet").touch()
+    refused(attempt(calib=tmp_path / "a.parquet"), "DS103", ".parquet")
     (tmp_path / "a.pkl").touch()
     refused(attempt(calib=tmp_path / "a.pkl"), "DS103", "pickles are refused")
-    refused(attempt(calib=tmp_path), "DS127", "--recipe imagenet")
+    refused(attempt(calib=tmp_path), "DS121", "cut.npz")
+    (tmp_path / "folder").mkdir()
+    refused(attempt(calib=tmp_path / "folder"), "DS127", "--recipe imagenet")
     refused(attempt("--eval", "random"), "DS124", "random")
 
 

@@ -93,7 +93,7 @@ REFUSED: dict[str, tuple[str, str, Change]] = {
     "opset -1": ("DS108", "opset -1", lambda p: opset(p, -1)),
     "opset 2**40": ("DS108", str(2**40), lambda p: opset(p, 2**40)),
     "no opset": ("DS102", "no opset", lambda p: p.ClearField("opset_import")),
-    "a format from the future": ("DS201", "IR version", lambda p: setattr(p, "ir_version", 99)),
+    "a format from the future": ("DS108", "version 99", lambda p: setattr(p, "ir_version", 99)),
     "an attribute without a type": ("DS201", "", lambda p: attribute(p, type=0)),
     "a permutation of axes that there are not": ("DS201", "Transpose", lambda p: transpose(p, [0, 7, 1, 2])),
     "an attribute of another type": ("DS201", "Conv", lambda p: attribute(p, type=onnx.AttributeProto.TENSOR)),

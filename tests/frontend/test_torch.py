@@ -69,6 +69,24 @@ def test_without_examples(net: Net) -> None:
     assert caught.value.code == "DS107"
 
 
+def test_shapes_in_the_place_of_examples(net: Net) -> None:
+    model = load(net, shapes={"shift": "n,8", "image": ("n", 3, "side", "side")})
+    assert [str(spec) for spec in model.inputs] == ["image: float32[n, 3, side, side] NCHW", "shift: float32[n, 8]"]
+    net.eval()
+    image, shift = torch.randn(3, 3, 12, 12), torch.randn(3, 8)
+    (got,) = run(model.graph, [Batch({"image": image.numpy(), "shift": shift.numpy()}, 1, None)])
+    np.testing.assert_allclose(got, net(image, shift).detach().numpy().ravel(), rtol=1e-4, atol=1e-5)
+    assert [spec.shape for spec in load(net, shapes={"image": "1x3x10x10"}).inputs] == [(1, 3, 10, 10)]
+    for code, options in (
+        ("DS107", {"shapes": {"shift": (1, 8)}}),
+        ("DS145", {"shapes": {"imag": (1, 8)}}),
+        ("DS145", {"shapes": {"image": (1, 3, 10, 10)}, "example_inputs": image}),
+    ):
+        with pytest.raises(LoadError) as caught:
+            load(net, **options)  # type: ignore[arg-type]
+        assert caught.value.code == code
+
+
 def test_a_module_that_cannot_be_exported(net: Net, capsys: pytest.CaptureFixture[str]) -> None:
     net.forward = lambda image: image if bool(image.sum() > 0) else -image  # type: ignore[method-assign]
     with pytest.raises(LoadError) as caught:
