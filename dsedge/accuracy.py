@@ -13,9 +13,10 @@ import numpy as np
 from dsedge import metrics
 from dsedge.backends.base import Predict
 from dsedge.bundle import Metric
-from dsedge.data import Data, open_data
+from dsedge.data import Data
 from dsedge.errors import LoadError, VerifyError
 from dsedge.model import Model
+from dsedge.streaming import closed_loop, open_samples
 
 Evaluate = Callable[[Predict], float] | tuple[Any, str | Callable[[list[np.ndarray], np.ndarray], float]]
 """A function from a predict function to a number, higher is better; or data and what `metrics.find_metric` takes."""
@@ -80,12 +81,13 @@ def judge_by(
         return Judge("evaluate", lambda predict: (float(function(predict)), None), lambda a, b: a - b, max_drop, None)
     source, wanted = evaluate
     metric = metrics.find_metric(wanted, [output.name for output in model.outputs])
-    opened = open_data(source, model, recipe=recipe, labelled=not metric.against_float)
+    opened = open_samples(source, model, recipe=recipe, labelled=not metric.against_float)
     float_model: list[Predict] = []
 
     def value(predict: Predict) -> tuple[float, int]:
         if not float_model:
             float_model.append(predict)
-        return metrics.evaluate(predict, opened, metric, float_model[0])
+        own, reference = (closed_loop(p, model) if model.states else p for p in (predict, float_model[0]))
+        return metrics.evaluate(own, opened, metric, reference)
 
     return Judge(metric.name, value, metric.drop, max_drop, opened)

@@ -24,6 +24,7 @@ from dsedge.bundle import (
 from dsedge.candidate import Baseline, Candidate, precision
 from dsedge.data import Data
 from dsedge.model import Model, TensorSpec
+from dsedge.quant.precision import INT8, Request
 from dsedge.report.html import render
 from dsedge.steps import Steps
 from dsedge.target import Target
@@ -35,12 +36,13 @@ def assemble(
     model: Model,
     target: Target,
     backend: Backend,
-    calibration: Data,
+    calibration: Data | None,
     method: str,
     base: Baseline,
     chosen: Candidate,
     steps: Steps,
     notes: list[str],
+    request: Request = INT8,
 ) -> None:
     """Move the chosen artifact into place, write everything beside it, and the manifest last.
 
@@ -49,12 +51,13 @@ def assemble(
         model: normalized.
         target: the board.
         backend: of the chosen artifact.
-        calibration: where the ranges come from.
+        calibration: where the ranges come from; None for those that the model brought.
         method: how they were chosen.
         base: the float artifact.
         chosen: the candidate to ship.
         steps: the record.
         notes: what a reader must know, beside the candidate's own notes.
+        request: which precision was asked for.
     """
     float_bytes = base.artifact.bytes
     for file in chosen.artifact.files:
@@ -74,7 +77,7 @@ def assemble(
     (folder / "plan.json").write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     roles = {file.name: "model" for file in chosen.artifact.files}
     roles |= {"golden.npz": "golden", "run.py": "runner", "plan.json": "plan"}
-    if calibration.source == "random":
+    if calibration and calibration.source == "random":
         notes = ["the ranges come from random noise: accuracy on real data is unknown", *notes]
     manifest = Manifest(
         schema=SCHEMA,
@@ -90,8 +93,10 @@ def assemble(
         float_bytes=float_bytes,
         calibration=CalibrationInfo(
             source=Path(calibration.source).name, samples=chosen.samples, method=method, sha256=calibration.sha256()
-        ),
-        precision=_precision(chosen),
+        )
+        if calibration
+        else None,
+        precision=_precision(chosen, request),
         metrics=[chosen.metric] if chosen.metric else [],
         fidelity=chosen.fidelity,
         latency=chosen.latency,
@@ -120,19 +125,21 @@ def _model_info(model: Model) -> ModelInfo:
     )
 
 
-def _precision(chosen: Candidate) -> Precision:
+def _precision(chosen: Candidate, request: Request) -> Precision:
     nodes = chosen.plan.nodes.values()
     unmatched = chosen.audit.unmatched
     islands = [
         Island(node=n.name, op=n.op_type, reason=unmatched.get(n.name, n.reason))
         for n in nodes
-        if n.precision == "float" or n.name in unmatched
+        if n.precision in ("float", "fp16") or n.name in unmatched
     ]
     return Precision(
         precision=precision(chosen.plan),
+        asked=str(request),
         int8_ops=chosen.audit.int8_ops,
+        int4_ops=chosen.audit.int4_ops,
         float_ops=chosen.audit.float_ops,
-        total_ops=chosen.audit.int8_ops + chosen.audit.float_ops,
+        total_ops=chosen.audit.int8_ops + chosen.audit.int4_ops + chosen.audit.float_ops,
         islands=islands,
         audited=chosen.audit.performed,
         audit=chosen.audit.summary,

@@ -23,6 +23,9 @@ Status = Literal["deferred", "checked", "verified", "measured"]
 """deferred: to be finished on the device; checked: an offline compiler accepted it; verified: it ran on the real
 runtime and its outputs were compared; measured: its latency was taken on the named device."""
 
+Whole = Literal["int8", "int8_dynamic", "int4", "fp16", "mixed", "float32"]
+"""The precision of an artifact as a whole. fp16: weights stored so, computed in float32; mixed: several of them."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,8 +87,10 @@ class Island(_Record):
 class Precision(_Record):
     """What runs in which precision: read back from the runtime where `audited`, else as planned."""
 
-    precision: Literal["int8", "int8_dynamic", "float32"] = Field(description="of the artifact as a whole")
+    precision: Whole = Field(description="of the artifact as a whole")
+    asked: str = Field("int8", description="what was asked for, as `--precision` takes it")
     int8_ops: int
+    int4_ops: int = Field(0, description="operators that compute on INT4 weights")
     float_ops: int
     total_ops: int
     islands: list[Island]
@@ -116,6 +121,13 @@ class Fidelity(_Record):
     reference_sqnr_db: float | None = Field(description="the Q/DQ graph's, executed node by node")
     golden_sqnr_db: list[float | None] = Field(
         description="each output's for the golden samples: what a device must reach"
+    )
+    golden_agreement: list[float] = Field(
+        description="share of each output that the Q/DQ graph and the artifact have in common, 0 to 1: of integers and "
+        "strings the equal ones, of floats the equal lengths; a device must reach half of it"
+    )
+    same_lengths: float = Field(
+        1.0, description="share of samples in which all outputs have the float model's shapes; only those are compared"
     )
 
 

@@ -1,36 +1,24 @@
-"""Candidates: a Q/DQ graph and the artifact made of it, tried until one passes the gates.
-
-A try that the fusion audit or the accuracy gate rejects says which nodes are to blame. They go back to float, each with
-the reason, and the next try begins at `annotate`. The number of tries is bounded; when none passes, the float artifact
-is the result, and says so.
-"""
+"""Candidates: an artifact and its evidence, beside the float artifact that every claim is a ratio to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import onnx_ir as ir
 
-from dsedge import cache, gates
+from dsedge import gates
 from dsedge.accuracy import Judge
 from dsedge.backends.base import Artifact, Audit, Backend, Predict
 from dsedge.bench.measure import measure
-from dsedge.bundle import Fidelity, Gate, Latency, Metric
-from dsedge.data import Batch, Data
+from dsedge.bundle import Fidelity, Gate, Latency, Metric, Whole
+from dsedge.data import Batch
 from dsedge.errors import VerifyError
-from dsedge.model import Model, graph_digest
-from dsedge.quant.annotate import annotate
-from dsedge.quant.bias_correction import correct_biases
-from dsedge.quant.calibrate import assign_ranges, calibrate
+from dsedge.model import Model
 from dsedge.quant.contract import Contract
-from dsedge.quant.insert import insert
-from dsedge.quant.observers import BINNED, BINS, Method, Observer
 from dsedge.quant.plan import QuantPlan
-from dsedge.sensitivity import rank
-from dsedge.steps import Steps
+from dsedge.quant.precision import Request, annotate_as_asked
 from dsedge.target import Target
 from dsedge.verify import (
     GOLDEN_SAMPLES,
@@ -43,15 +31,11 @@ from dsedge.verify import (
     run_all,
 )
 
-DEFAULT_METHOD: Method = "mse"
-TRIES = 6
-FEW_SAMPLES, REFINE_SAMPLES = 32, 8
-POOR_DB = 15.0
-"""Below it, noise is a sixth of the signal: without evaluation data a bundle warns."""
 DYNAMIC_MARGIN_DB = 20.0
 """The Q/DQ graph does not hold the rounding of activations that a runtime quantizes as they come."""
 THREADS = 1
 """Threads of latency measurements: one core gives figures that repeat."""
+_STORED: tuple[Whole, ...] = ("int4", "fp16")
 
 
 @dataclass(frozen=True)
@@ -100,19 +84,6 @@ class Candidate:
     notes: list[str]
 
 
-@dataclass
-class Statistics:
-    """What calibration has seen so far.
-
-    Attributes:
-        observers: value name -> its statistics.
-        samples: how many samples they come from.
-    """
-
-    observers: dict[str, Observer] = field(default_factory=dict)
-    samples: int = 0
-
-
 def baseline(model: Model, backend: Backend, folder: Path, samples: list[Batch], judge: Judge | None) -> Baseline:
     """Build and judge the float artifact, in the folder `float` of the workspace.
 
@@ -133,132 +104,7 @@ def baseline(model: Model, backend: Backend, folder: Path, samples: list[Batch],
     return Baseline(artifact, samples, outputs, judge.measured(predict) if judge else None)
 
 
-def search(
-    model: Model,
-    base: Baseline,
-    backend: Backend,
-    target: Target,
-    data: Data,
-    method: Method,
-    judge: Judge | None,
-    folder: Path,
-    steps: Steps,
-) -> Candidate:
-    """The first candidate that passes the audit and the gates, or the float one.
-
-    Args:
-        model: normalized.
-        base: the float artifact.
-        backend: builds and audits.
-        target: the board.
-        data: calibration samples.
-        method: how ranges are chosen.
-        judge: judges accuracy.
-        folder: of the workspace; artifacts go below it.
-        steps: the record.
-    """
-    contract = backend.contract(target)
-    graph = model.graph.graph
-    lifted: dict[str, str] = {}
-    statistics = Statistics()
-    notes: list[str] = []
-    rejected: Candidate | None = None
-
-    def quantized(plan: QuantPlan) -> tuple[QuantPlan, ir.Model]:
-        _observe(statistics, model, plan, data, method, steps)
-        plan = assign_ranges(plan, graph, contract, statistics.observers, method)
-        return plan, insert(correct_biases(model.graph, plan, contract, statistics.observers), plan, contract)
-
-    for attempt in range(TRIES):
-        with steps("annotate"):
-            plan = annotate(graph, contract, lifted=lifted)
-        if not plan.quantized:
-            break
-        with steps("calibrate") as calibrate_notes:
-            calibrate_notes += _observe(statistics, model, plan, data, method, steps)
-        with steps("quantize", changed=True):
-            plan, qdq = quantized(plan)
-        with steps("build"):
-            where = folder / f"try{attempt}"
-            where.mkdir()
-            artifact = backend.build(qdq, where)
-        with steps("audit"):
-            audit = backend.audit(artifact, plan, target)
-        if audit.unmatched:
-            lifted.update(audit.unmatched)
-            notes += [f"{node} was returned to float: {why}" for node, why in audit.unmatched.items()]
-            continue
-        with steps("verify"):
-            found = _verified(plan, artifact, qdq, audit, base, backend, judge, statistics.samples)
-        if found.metric and judge and judge.max_drop is not None:
-            gate = gates.accuracy_gate(found.metric, judge.max_drop)
-            found = replace(found, gates=[gate])
-            if not gate.passed:
-                rejected = found
-                if attempt + 1 == TRIES:
-                    break
-                with steps("refine", changed=True):
-                    ranked = rank(
-                        [node.name for node in plan.nodes.values() if node.weights],
-                        lambda name: quantized(annotate(graph, contract, lifted={**lifted, name: "measured"}))[1],
-                        model.graph,
-                        data.head(REFINE_SAMPLES),
-                        progress=lambda done, total: steps.tell("refine", done, total),
-                    )
-                reason = f"lifted to float by the accuracy gate ({gate.name} {gate.value:.3g} > {gate.limit:.3g})"
-                lifted.update(dict.fromkeys(ranked[: 2**attempt], reason))
-                notes += [f"{node} was {reason}" for node in ranked[: 2**attempt]]
-                continue
-        with steps("measure"):
-            found = replace(_measured(found, base, backend, target), notes=notes)
-        near = found.fidelity.sqnr_db
-        if judge is None and near is not None and near < POOR_DB:
-            hint = "and nothing judges accuracy: give --eval"
-            notes.append(f"outputs are only {near:.1f} dB from the float model's, {hint}")
-        if any(gate.name == gates.LATENCY_VS_FLOAT and gate.passed is False for gate in found.gates):
-            rejected = found
-            break
-        return found
-    return _float_candidate(graph, base, contract, judge, rejected, lifted, statistics.samples, notes)
-
-
-def _observe(
-    statistics: Statistics, model: Model, plan: QuantPlan, data: Data, method: Method, steps: Steps
-) -> list[str]:
-    """Observe the plan's values that have no statistics yet: over all samples first, later over a few."""
-    observers, constants = statistics.observers, model.graph.graph.initializers
-    missing = [name for name in plan.values if name not in observers and name not in constants]
-    if not missing:
-        return []
-    if observers:  # a node that was lifted has uncovered values, and an iterable cannot be read a second time
-        observers |= calibrate(model.graph, missing, data.head(FEW_SAMPLES), method)[0]
-        return []
-    digest = data.sha256()
-    name = cache.key(
-        "calibrate",
-        model=graph_digest(model.graph),
-        values=sorted(missing),
-        data=digest,
-        histogram=method != "minmax" and (BINS, BINNED),
-    )
-    if digest is not None and data.samples is not None and (arrays := cache.load(name)) is not None:
-        observers |= Observer.unpack(arrays)
-        statistics.samples = data.samples
-        return ["statistics were taken from the cache"]
-    found, statistics.samples = calibrate(
-        model.graph,
-        missing,
-        data.batches(),
-        method,
-        progress=lambda done: steps.tell("calibrate", done, data.samples),
-    )
-    observers |= found
-    if digest is not None:
-        cache.store(name, Observer.pack(found))
-    return []
-
-
-def _verified(
+def verified(
     plan: QuantPlan,
     artifact: Artifact,
     qdq: ir.Model,
@@ -268,6 +114,21 @@ def _verified(
     judge: Judge | None,
     samples: int,
 ) -> Candidate:
+    """A candidate whose artifact ran on the real runtime, judged and compared; no gate has decided yet.
+
+    Args:
+        plan: what the artifact was made by.
+        artifact: from `build`.
+        qdq: the Q/DQ graph that it was made of.
+        audit: of the artifact.
+        base: the float artifact.
+        backend: opens it.
+        judge: judges accuracy.
+        samples: how many samples the ranges come from.
+
+    Raises:
+        VerifyError: DS501 when the runtime computes something else than the graph says, DS502 when it refuses it.
+    """
     predict = open_artifact(backend, artifact.main)
     got = run_all(predict, base.samples)
     golden = golden_count(base.samples, base.outputs, got)
@@ -279,7 +140,8 @@ def _verified(
     return Candidate(plan, artifact, audit, near, got, metric, [], [], samples, [])
 
 
-def _measured(found: Candidate, base: Baseline, backend: Backend, target: Target) -> Candidate:
+def measured(found: Candidate, base: Baseline, backend: Backend, target: Target) -> Candidate:
+    """The candidate with its latency, where this machine can tell, and the gates of latency and size."""
     matches, why = target.matches_host()
     rows: list[Latency] = []
     if matches:
@@ -290,41 +152,56 @@ def _measured(found: Candidate, base: Baseline, backend: Backend, target: Target
         rows = measure(runs, base.samples[0].feeds, f"{backend.NAME} {backend.version()}", THREADS)
     judged = [
         *found.gates,
-        *gates.latency_gates(rows, target.budgets, "" if matches else f"not measured here: {why}"),
+        *gates.latency_gates(
+            rows,
+            target.budgets,
+            "" if matches else f"not measured here: {why}",
+            float_kernels=precision(found.plan) == "fp16",
+        ),
         *gates.size_gates(base.artifact.bytes, found.artifact.bytes, target.budgets),
     ]
     return replace(found, latency=rows, gates=judged)
 
 
-def precision(plan: QuantPlan) -> Literal["int8", "int8_dynamic", "float32"]:
-    """The precision of an artifact as a whole: static INT8 where any node is."""
+def precision(plan: QuantPlan) -> Whole:
+    """The precision of an artifact as a whole: static INT8 where any node is, "mixed" for INT8 beside INT4 or FP16."""
     kinds = {node.precision for node in plan.nodes.values()}
-    return "int8" if "int8" in kinds else "int8_dynamic" if "int8_dynamic" in kinds else "float32"
+    eight: Whole | None = "int8" if "int8" in kinds else "int8_dynamic" if "int8_dynamic" in kinds else None
+    found: list[Whole] = [*([eight] if eight else []), *(kind for kind in _STORED if kind in kinds)]
+    return "mixed" if len(found) > 1 else found[0] if found else "float32"
 
 
-def _float_candidate(
+def float_candidate(
     graph: ir.Graph,
     base: Baseline,
     contract: Contract,
+    target: Target,
     judge: Judge | None,
     rejected: Candidate | None,
     lifted: Mapping[str, str],
     samples: int,
     notes: list[str],
+    request: Request,
 ) -> Candidate:
-    """The float artifact, with the gates and the latency of the INT8 one that was rejected last."""
-    if rejected is None:
-        failed = [Gate(name="int8", limit=1, value=0, passed=False, note="nothing in the model runs in INT8")]
-        notes = [*notes, "nothing in the model can run in INT8 on this runtime: this is the float artifact"]
-        shipped = {node.name or "": "no INT8 artifact was found, so the float one was shipped" for node in graph}
-        kept = annotate(graph, contract, lifted=lifted)
-        kept = annotate(graph, contract, lifted=shipped | dict(lifted)) if kept.quantized else kept
+    """The float artifact, with the gates and the latency of the quantized one that was rejected last."""
+    asked = request.base.upper()
+    if rejected is None and request.base == "fp32":
+        failed = gates.size_gates(base.artifact.bytes, base.artifact.bytes, target.budgets)
+        notes = [*notes, "float32 was asked for: nothing is quantized"]
+        kept = annotate_as_asked(graph, contract, request, lifted=lifted)
+    elif rejected is None:
+        failed = [Gate(name=request.base, limit=1, value=0, passed=False, note=f"nothing in the model runs in {asked}")]
+        notes = [*notes, f"nothing in the model can run in {asked} on this runtime: this is the float artifact"]
+        shipped = {node.name or "": f"no {asked} artifact was found, so the float one was shipped" for node in graph}
+        kept = annotate_as_asked(graph, contract, request, lifted=lifted)
+        if kept.quantized:
+            kept = annotate_as_asked(graph, contract, request, lifted=shipped | dict(lifted))
     else:
         failed = rejected.gates
         names = ", ".join(gate.name for gate in failed if gate.passed is False)
-        notes = [*notes, f"no INT8 artifact passed its gates ({names}): this is the float one"]
-        reason = f"the INT8 artifact failed a gate ({names}), so the float one was shipped"
-        kept = annotate(graph, contract, lifted={node.name or "": reason for node in graph})
+        notes = [*notes, f"no {asked} artifact passed its gates ({names}): this is the float one"]
+        reason = f"the {asked} artifact failed a gate ({names}), so the float one was shipped"
+        kept = annotate_as_asked(graph, contract, request, lifted={node.name or "": reason for node in graph})
     floats = sum(node.precision == "float" for node in kept.nodes.values())
     golden = golden_count(base.samples, base.outputs, base.outputs)
     near = fidelity(base.samples, base.outputs, base.outputs[:golden], base.outputs)

@@ -8,9 +8,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import onnx_ir as ir
 
 from dsedge import candidate, data, verify
 from dsedge.accuracy import Evaluate, judge_by
@@ -19,17 +22,22 @@ from dsedge.backends.base import Backend, Finding, available, load_backend
 from dsedge.bundle import Bundle, PassInfo, workspace
 from dsedge.errors import CheckError, LoadError, did_you_mean
 from dsedge.frontend import load
+from dsedge.frontend.shapes import Shapes
+from dsedge.frontend.simplify import simplified
+from dsedge.given import accept
 from dsedge.model import Model
 from dsedge.passes.normalize import normalize
 from dsedge.passes.upgrade_opset import CANONICAL_OPSET
 from dsedge.quant.annotate import annotate
+from dsedge.quant.existing import is_qdq, read_plan, without_pairs
 from dsedge.quant.plan import QuantPlan
+from dsedge.quant.precision import INT8, parse_request, require_available, require_matches
+from dsedge.search import DEFAULT_METHOD, search
 from dsedge.steps import Progress, Steps
+from dsedge.streaming import open_samples, with_states
 from dsedge.target import Target, load_target
 
-_QUANTIZED = frozenset(
-    "QuantizeLinear DynamicQuantizeLinear ConvInteger MatMulInteger QGemm DynamicQuantizeLSTM".split()
-)
+_QUANTIZED = frozenset("DynamicQuantizeLinear ConvInteger MatMulInteger QGemm DynamicQuantizeLSTM".split())
 
 
 _INPUT_DTYPES = frozenset(
@@ -49,12 +57,18 @@ def compile(
     output: str | Path | None = None,
     force: bool = False,
     example_inputs: Any = None,
+    shapes: Shapes | None = None,
+    factory: str | Callable[[], Any] | None = None,
+    simplify: str | None = None,
+    precision: str = "int8",
+    states: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """Compile a trained model for a board.
 
     Args:
-        model: path of an ONNX file, a `torch.nn.Module` (with `example_inputs`), or a `Model`.
+        model: path of an ONNX, `.pt2`, TorchScript, state_dict or `.safetensors` file, a `torch.nn.Module`, or a
+            `Model`.
         target: name of a board or of a family ("raspberry-pi"), or path of a TOML file.
         calibration: samples from which ranges are taken: an .npz, .npy or folder of images, any iterable of arrays or
             dicts (a DataLoader included), or the word "random", which is stamped into the bundle.
@@ -65,6 +79,14 @@ def compile(
         output: folder to write; `build/<model>-<board>` when None.
         force: replace a bundle that is there.
         example_inputs: what a module is exported with.
+        shapes: input -> its axes, as for `dsedge.load`.
+        factory: for a file of weights: what makes their module, as for `dsedge.load`.
+        simplify: a simplifier to run first, "onnxsim", "onnxslim" or "onnxscript"; its result is dropped when it
+            differs.
+        precision: fp32, fp16, int8 or int4 for the whole model, then `name=precision` for parts of it, separated by
+            commas: "int8,head=fp32,MatMul=int4"; see `dsedge.quant.precision`. Without INT8 no calibration is needed.
+        states: of a streaming model: input -> the output that is its next value. Samples are then frames in order,
+            without the states; accuracy is judged with each model reading its own.
         progress: called as the steps go on.
 
     Returns:
@@ -78,28 +100,49 @@ def compile(
     with steps("load"):
         board = target if isinstance(target, Target) else load_target(target)
         backend, notes = choose_backend(board, runtime)
-        source = load(model, example_inputs=example_inputs)
+        request = parse_request(precision)
+        require_available(request, backend.contract(board))
+        source = with_states(load(model, example_inputs=example_inputs, shapes=shapes, factory=factory), states or {})
         _require_float(source)
-        method = data.load_recipe(recipe).method if recipe else candidate.DEFAULT_METHOD
+        if source.states:
+            pairs = ", ".join(f"{name} from {output}" for name, output in source.states.items())
+            notes.append(f"a streaming model: it reads the state {pairs} of the frame before")
+        method = data.load_recipe(recipe).method if recipe else DEFAULT_METHOD
+        given = is_qdq(source.graph)
+        if given and request != INT8:
+            what = f"--precision {request} does not fit a model that has Q/DQ pairs of its own"
+            raise LoadError("DS145", what, where=source.source, hint="compile the float model that it was made from")
+        if calibration is None and (given or not request.calibrates):
+            calibration = "random"
         samples = _open_calibration(calibration, source, recipe)
         judge = judge_by(evaluate, max_drop, source, recipe)
+    if simplify is not None:
+        steps.tell("simplify", 0)
+        source, record = simplified(source, simplify)
+        steps.add(PassInfo(**asdict(record)))
     with steps("check"):
+        _require_opset(source, backend, board)
         _require_supported(source, backend)
     out = Path(output) if output is not None else Path("build") / f"{source.name}-{board.name}"
     with workspace(out, force=force) as folder:
         with steps("normalize", changed=True) as normalize_notes:
             graph, records = normalize(source)
             first = samples.head(verify.FIDELITY_SAMPLES)
-            difference = verify.same_function(source, graph, first[: verify.GOLDEN_SAMPLES])
+            difference = verify.same_function(source, graph, first[: verify.GOLDEN_SAMPLES], optimize=not given)
             normalize_notes.append(f"outputs differ by at most {difference:.2g} from the original's")
-            _require_opset(graph, backend, board)
+            require_matches(request, graph.graph.graph, backend.contract(board))
+            floats = normalize(source.with_graph(without_pairs(source.graph)))[0] if given else graph
         for r in records:
             steps.add(PassInfo(name=r.name, seconds=round(r.seconds, 4), changed=r.changed, notes=list(r.notes)))
         shown = judge.data.head(verify.FIDELITY_SAMPLES) if judge and judge.data else first
         with steps("baseline"):
-            baseline = candidate.baseline(graph, backend, folder, shown, judge)
-        chosen = candidate.search(graph, baseline, backend, board, samples, method, judge, folder, steps)
-        assemble(folder, graph, board, backend, samples, method, baseline, chosen, steps, notes)
+            baseline = candidate.baseline(floats, backend, folder, shown, judge)
+        if given:
+            chosen = accept(graph, floats, baseline, backend, board, judge, folder, steps)
+        else:
+            chosen = search(graph, baseline, backend, board, samples, method, judge, folder, steps, request)
+        ranges = samples if chosen.samples or (request.calibrates and not given) else None
+        assemble(folder, graph, board, backend, ranges, method, baseline, chosen, steps, notes, request)
     return Bundle(out)
 
 
@@ -118,7 +161,8 @@ def preview(model: Model, target: Target, runtime: str = "auto") -> QuantPlan:
     """What would be INT8 and what would stay float, and why, before any data is seen."""
     backend, _ = choose_backend(target, runtime)
     graph, _ = normalize(model)
-    return annotate(graph.graph.graph, backend.contract(target))
+    plan = read_plan if is_qdq(graph.graph) else annotate
+    return plan(graph.graph.graph, backend.contract(target))
 
 
 def choose_backend(target: Target, runtime: str) -> tuple[Backend, list[str]]:
@@ -157,7 +201,7 @@ def _open_calibration(source: Any, model: Model, recipe: str | Path | None) -> d
             because="ranges come from real samples",
             hint="give --calib DATA; `--calib random` takes noise, and says so in the bundle",
         )
-    return data.open_data(source, model, recipe=recipe)
+    return open_samples(source, model, recipe=recipe)
 
 
 def _require_float(model: Model) -> None:
@@ -170,21 +214,24 @@ def _require_float(model: Model) -> None:
                 where=model.source,
                 hint="compile the float model that it was made from",
             )
+    types = {value.name: value.type for value in model.graph.graph.inputs}
     for spec in model.inputs:
-        if spec.dtype not in _INPUT_DTYPES:
+        tensor = isinstance(types[spec.name], ir.TensorType)
+        if not tensor or spec.dtype not in _INPUT_DTYPES:
+            kind = spec.dtype if tensor else "no tensor but a sequence, an optional or the like"
             raise LoadError(
                 "DS106",
-                f"input {spec.name!r} is {spec.dtype}, for which no data can be read",
+                f"input {spec.name!r} is {kind}, for which no data can be read",
                 where=model.source,
                 hint="export the model with float32 inputs",
             )
 
 
 def _require_opset(model: Model, backend: Backend, target: Target) -> None:
-    least, greatest = backend.contract(target).opset
-    greatest = max(greatest, CANONICAL_OPSET)  # lowering the canonical opset is the backend's own work
-    if model.opset and not least <= model.opset <= greatest:  # 0: no operator of the default domain
-        what = f"{backend.NAME} reads opset {least} to {greatest}, the model has {model.opset}"
+    # Older ones are raised to the canonical opset, and lowering that is the backend's own work.
+    greatest = max(backend.contract(target).opset[1], CANONICAL_OPSET)
+    if model.opset > greatest:
+        what = f"{backend.NAME} reads opsets up to {greatest}, the model has {model.opset}"
         raise LoadError("DS108", what, where=model.source, hint=f"export it with opset {greatest} or below")
 
 
@@ -194,7 +241,9 @@ def _require_supported(model: Model, backend: Backend) -> None:
         raise CheckError(
             "DS201",
             f"{backend.NAME} cannot run {len(findings)} node(s): "
-            + "; ".join(f"{f.op} {f.node!r}: {f.reason}" if f.op else f.reason for f in findings[:20]),
+            + "; ".join(f"{f.op} {f.node!r}: {f.reason}" for f in findings[:20])
+            if findings[0].op
+            else f"{backend.NAME} refuses the model: {findings[0].reason}",
             where=model.source,
             hint="replace these operators before the export, or choose another --runtime",
         )

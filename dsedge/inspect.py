@@ -145,6 +145,15 @@ def _count_macs(nodes: list[ir.Node]) -> tuple[Counter[str], list[str]]:
     return macs, notes
 
 
+def node_macs(node: ir.Node) -> int:
+    """Multiply-accumulates of one node, axes without a length counted as 1; 0 without a formula or a shape."""
+    formula = _FORMULAS.get(node.op_type) if node.domain in _DOMAINS else None
+    try:
+        return formula(node, set()) if formula else 0
+    except _Unknown:
+        return 0
+
+
 def _lengths(value: ir.Value | None, symbols: set[str]) -> list[int]:
     """The shape with 1 for every axis without a length; the names of those axes are added to `symbols`."""
     shape = dims(value) if value is not None else None

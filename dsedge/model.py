@@ -7,6 +7,7 @@ QuantizeLinear and DequantizeLinear nodes, so a float model and a quantized one 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -59,6 +60,7 @@ class Model:
         fingerprint: sha256 of the source as it was read, in hex; it does not change as passes rewrite the graph.
         source: where the model came from, for people ("digits_cnn.onnx", "torch module DigitsCNN").
         source_opset: the opset of the default domain as the source declared it.
+        states: of a streaming model: input name -> the output that is its next value (`dsedge.streaming`).
     """
 
     graph: ir.Model
@@ -66,6 +68,7 @@ class Model:
     fingerprint: str
     source: str
     source_opset: int
+    states: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[TensorSpec, ...] = field(init=False)
     outputs: tuple[TensorSpec, ...] = field(init=False)
 

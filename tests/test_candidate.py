@@ -16,11 +16,12 @@ from dsedge import candidate
 from dsedge.backends import onnxruntime
 from dsedge.backends.base import Artifact, Audit
 from dsedge.bundle import Latency
-from dsedge.candidate import TRIES, Candidate, baseline, search
+from dsedge.candidate import Candidate, baseline
 from dsedge.data import open_data
 from dsedge.model import Model
 from dsedge.passes.normalize import normalize
 from dsedge.quant.plan import QuantPlan
+from dsedge.search import TRIES, search
 from dsedge.steps import Steps
 from dsedge.target import Target, load_target
 

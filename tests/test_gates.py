@@ -59,3 +59,7 @@ def test_size_and_memory() -> None:
     assert size_gates(100, 101 + SIZE_SLACK, Budgets())[0].passed is False
     assert size_gates(100, 101, Budgets())[0].passed is True
     assert size_gates(2**22, 2**20 + 1, budgets)[1].passed is False
+
+
+def test_the_kernels_of_the_float_artifact_are_not_raced_against_themselves() -> None:
+    assert latency_gates([row(10.0), row(11.0)], Budgets(), "", float_kernels=True) == []

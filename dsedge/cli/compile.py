@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dsedge.cli.options import Factory, Json, ModelArgument, Runtime, Shape, Target
+from dsedge.cli.options import Factory, Json, ModelArgument, Runtime, Shape, State, Target
 from dsedge.cli.output import print_json, progress, show
 
 
@@ -49,6 +49,7 @@ def compile_(
     ] = None,
     runtime: Runtime = "auto",
     shape: Shape = None,
+    state: State = None,
     factory: Factory = None,
     simplify: Annotated[
         str | None,
@@ -73,8 +74,9 @@ def compile_(
         option = "--max-drop" if max_drop is not None else "--metric"
         raise typer.BadParameter("accuracy is measured on labelled data, give --eval too", param_hint=option)
 
+    from dsedge import streaming
     from dsedge.compiler import compile
-    from dsedge.frontend.shapes import from_options
+    from dsedge.frontend import shapes
 
     with progress(shown=not json) as report:
         bundle = compile(
@@ -85,7 +87,8 @@ def compile_(
             max_drop=max_drop,
             recipe=recipe,
             runtime=runtime,
-            shapes=from_options(shape or []),
+            shapes=shapes.from_options(shape or []),
+            states=streaming.from_options(state or []),
             factory=factory,
             simplify=simplify,
             precision=precision,

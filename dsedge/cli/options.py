@@ -29,6 +29,14 @@ Shape = Annotated[
         "An element type may go before it: ids=int64:1,128.",
     ),
 ]
+State = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state",
+        metavar="INPUT=OUTPUT",
+        help="Of a streaming model: an input and the output that is its next value, once for each.",
+    ),
+]
 Factory = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,7 @@ integers are 0 or 1, uint8 is 0 to 255, strings are "text".
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -16,7 +16,7 @@ import onnx_ir as ir
 from dsedge.data.batches import Source
 from dsedge.data.fit import Feeds, batch_axis, takes_samples
 from dsedge.errors import LoadError
-from dsedge.model import Model, TensorSpec, static_shape
+from dsedge.model import TensorSpec, static_shape
 
 SAMPLES = 32
 LENGTH = 64
@@ -27,21 +27,21 @@ _MOVES = frozenset(
 )
 
 
-def random_source(model: Model) -> Source:
-    """Seeded random samples that fit a model's inputs.
+def random_source(model: ir.Model, inputs: Sequence[TensorSpec]) -> Source:
+    """Seeded random samples that fit inputs of a model.
 
     Raises:
         LoadError: DS122 for an input whose rank or dtype is not known, or that is too large.
     """
-    single = takes_samples(model.inputs)
-    shapes = [_shape(spec, single) for spec in model.inputs]
-    values = {value.name: value for value in model.graph.graph.inputs}
-    bounds = [index_bound(values[spec.name]) for spec in model.inputs]
+    single = takes_samples(inputs)
+    shapes = [_shape(spec, single) for spec in inputs]
+    values = {value.name: value for value in model.graph.inputs}
+    bounds = [index_bound(values[spec.name]) for spec in inputs]
 
     def read() -> Iterator[tuple[Feeds, None]]:
         rng = np.random.default_rng(0)
         for _ in range(SAMPLES):
-            made = zip(model.inputs, shapes, bounds, strict=True)
+            made = zip(inputs, shapes, bounds, strict=True)
             yield {spec.name: _noise(rng, spec, shape, bound) for spec, shape, bound in made}, None
 
     return Source("random", read, SAMPLES)

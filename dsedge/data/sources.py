@@ -59,7 +59,8 @@ def open_data(
             "random": 32 seeded samples (`dsedge.data.noise`). Says nothing about real data.
             an iterable of arrays, of dicts by input name, or of tuples of inputs. When `labelled` a dict has `labels`
             and a tuple ends with the label. It may be one that can be read only once.
-        model: whose inputs the samples must fit; `dsedge.data.fit` has the rule for shapes and dtypes.
+        model: whose inputs the samples must fit, but for the states of a streaming model; `dsedge.data.fit` has the
+            rule for shapes and dtypes.
         recipe: name or path. Arrays are taken as they are, whatever it says.
         labelled: whether each sample needs a label.
 
@@ -68,11 +69,18 @@ def open_data(
             labels, DS127 recipe, DS128 NaN or Inf.
         BuildError: DS402 when images are to be read without Pillow.
     """
-    return Data(_open(source, model, recipe, labelled), model.inputs, labelled=labelled)
+    inputs = [spec for spec in model.inputs if spec.name not in model.states]
+    return Data(_open(source, model, inputs, recipe, labelled), inputs, labelled=labelled)
 
 
-def _open(source: str | Path | Iterable[Any], model: Model, recipe: str | Path | None, labelled: bool) -> Source:
-    names = [spec.name for spec in model.inputs]
+def _open(
+    source: str | Path | Iterable[Any],
+    model: Model,
+    inputs: Sequence[TensorSpec],
+    recipe: str | Path | None,
+    labelled: bool,
+) -> Source:
+    names = [spec.name for spec in inputs]
     if isinstance(source, Mapping):
         return _mapping("arrays in memory", source, names, labelled)
     if not isinstance(source, str | Path):
@@ -80,18 +88,18 @@ def _open(source: str | Path | Iterable[Any], model: Model, recipe: str | Path |
     if source == "random":
         if labelled:
             raise LoadError("DS124", "random data has no labels", where="random")
-        return random_source(model)
+        return random_source(model.graph, inputs)
     path = Path(source)
     if path.suffix.lower() in _PICKLES:
         because = "reading a pickle runs code that is in it"
         raise LoadError("DS103", "pickles are refused", where=str(path), because=because, hint=_KINDS)
     steps = load_recipe(recipe) if recipe is not None else None
     if path.is_dir():
-        return _folder(path, model.inputs, steps, labelled)
+        return _folder(path, inputs, steps, labelled)
     if not path.is_file():
         raise LoadError("DS121", "there is no such file or folder", where=str(path))
     if path.suffix.lower() in _TEXT:
-        return _text(path, model.inputs, steps, labelled)
+        return _text(path, inputs, steps, labelled)
     if path.suffix.lower() == ".npz":
         return _mapping(str(path), _read_npz(path, names, labelled), names, labelled, path)
     if path.suffix.lower() == ".npy":

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
+from dsedge.passes.edit import REPLACES
 from dsedge.quant.contract import Contract, OpRule
 from dsedge.quant.plan import NodePlan, QuantPlan, ValuePlan
 
@@ -36,7 +37,7 @@ def annotate(graph: ir.Graph, contract: Contract, *, lifted: Mapping[str, str] |
         The plan, without ranges.
     """
     rules = {node: contract.rule(node) for node in graph}
-    refused = {node: _refusal(node, rules[node], lifted or {}) for node in graph}
+    refused = {node: refusal(node, rules[node], lifted or {}) for node in graph}
     heads = _fused(graph, contract, refused)
     fed = _fed(graph, rules, refused, heads)
     leads = _leads(graph, rules, refused, heads)
@@ -58,13 +59,15 @@ def annotate(graph: ir.Graph, contract: Contract, *, lifted: Mapping[str, str] |
                     weights=tuple(i for i in rule.weights if _const(node, i)),
                     axis=rule.channel_axis(node),
                     bias=rule.bias if rule.bias is not None and _const(node, rule.bias) else None,
-                    output=rule.output,
+                    output=rule.output and not _ends_open(node, rule, leads, heads),
                     reads=tuple((v.name if (v := node.inputs[i]) is not None else None) or "" for i in inputs),
                 )
         elif _on_integers(node):
             plan = replace(plan, precision="integer", reason="works on shapes, indices or booleans")
         else:
             plan = replace(plan, reason=refused[node] or _lonely(fed[node], leads[node]))
+        if origin := node.metadata_props.get(REPLACES):
+            plan = replace(plan, reason=f"{plan.reason}; in place of {origin}")
         nodes[plan.name] = plan
     return QuantPlan(contract.id, nodes, _values(graph, rules, nodes, heads))
 
@@ -77,12 +80,12 @@ def _const(node: ir.Node, index: int) -> bool:
     return index < len(node.inputs) and (v := node.inputs[index]) is not None and v.const_value is not None
 
 
-def _refusal(node: ir.Node, rule: OpRule, lifted: Mapping[str, str]) -> str | None:
+def refusal(node: ir.Node, rule: OpRule, lifted: Mapping[str, str]) -> str | None:
     """Why this node cannot be INT8, or None."""
     if _name(node) in lifted:
         return lifted[_name(node)]
     if rule.kind == "float":
-        return rule.because
+        return next((reason for condition in rule.when if (reason := condition(node))), rule.because)
     for index in rule.weights:
         if not _const(node, index):
             return f"input {index}, its weight, is not a constant"
@@ -181,6 +184,13 @@ def _is_int8(
     if refused[node]:
         return False
     return rules[node].kind in ("compute", "dynamic") or (fed[node] and leads[node])
+
+
+def _ends_open(node: ir.Node, rule: OpRule, leads: Mapping[ir.Node, bool], heads: Mapping[ir.Node, ir.Node]) -> bool:
+    """Whether only float operators read a result that the runtime can write in float."""
+    if rule.open_end is None or leads[node] or node in heads.values():
+        return False
+    return rule.open_end(node)
 
 
 def _on_integers(node: ir.Node) -> bool:

@@ -48,7 +48,7 @@ def calibrate(
     observers = {name: Observer(histogram=method != "minmax") for name in values}
     inputs = {v.name: v for v in model.graph.inputs}
     computed = [name for name in values if name not in inputs]
-    session = open_session(_exposing(model, computed))
+    session = open_session(exposing(model, computed))
     samples = 0
     for batch in batches:
         results = session.run(computed, batch.feeds) if computed else []
@@ -77,7 +77,7 @@ def _observe(observer: Observer, name: str, array: np.ndarray, sample: int) -> N
         ) from error
 
 
-def _exposing(model: ir.Model, values: Collection[str]) -> ir.Model:
+def exposing(model: ir.Model, values: Collection[str]) -> ir.Model:
     """A copy of the model with the values among its outputs."""
     model = model.clone()
     have = {v.name for v in model.graph.outputs}
@@ -101,13 +101,14 @@ def assign_ranges(
         graph: the graph that it was made for; constants among the values are read from it.
         contract: gives the number format.
         observers: statistics by value name.
-        method: how a range is chosen from them.
+        method: how a range is chosen from them; outputs of the graph keep all that was seen.
 
     Returns:
         The plan with ranges, and with the parameters of weights. Values of one tie group share the range of their
         merged statistics.
     """
     low, high = contract.activation.limits
+    outputs = {value.name for value in graph.outputs}
     params: dict[str, tuple[tuple[float, float], QParams]] = {}
     for group, names in plan.groups().items():
         merged = Observer(histogram=method != "minmax")
@@ -127,7 +128,8 @@ def assign_ranges(
             )
             params[group] = ((low - zero_point) * scale, (high - zero_point) * scale), qparams
         else:
-            chosen = merged.range(method, high - low + 1)
+            whole = not outputs.isdisjoint(names)  # what is clipped there, nothing behind makes good
+            chosen = merged.range("minmax" if whole else method, high - low + 1)
             params[group] = chosen, activation_qparams(*chosen, contract.activation)
     values = {name: replace(v, range=params[v.group][0], qparams=params[v.group][1]) for name, v in plan.values.items()}
     plan = replace(plan, values=values)
@@ -144,6 +146,7 @@ def _with_weights(node: ir.Node, plan: NodePlan, values: Mapping[str, ValuePlan]
     weights = {
         i: weight_qparams(constant(node, i), plan.axis, contract.weight, bias=bias, input_scale=input_scale)
         for i in plan.weights
+        if plan.precision in ("int8", "int8_dynamic")
     }
     return replace(plan, weight_qparams=weights) if weights else plan
 

@@ -41,19 +41,21 @@ class NumberFormat:
     """How numbers of one role are held.
 
     Attributes:
-        dtype: "uint8" or "int8".
+        dtype: "uint8", "int8" or "uint4".
         symmetric: whether the zero point is the middle of the range (0 for int8, 128 for uint8).
         bits: bits in use; 7 leaves headroom where a CPU's 16-bit accumulation saturates.
+        block: how many numbers in a row share a scale, None where a channel or the whole tensor does.
     """
 
-    dtype: Literal["uint8", "int8"]
+    dtype: Literal["uint8", "int8", "uint4"]
     symmetric: bool
     bits: int = 8
+    block: int | None = None
 
     @property
     def limits(self) -> tuple[int, int]:
         """The least and the greatest integer. Symmetric int8 leaves out -128, so that negation is exact."""
-        if self.dtype == "uint8":
+        if self.dtype.startswith("u"):
             return 0, 2**self.bits - 1
         half = 2 ** (self.bits - 1)
         return (-(half - 1) if self.symmetric else -half), half - 1
@@ -73,11 +75,14 @@ class OpRule:
         bias: index of the bias, or None.
         output: whether the runtime needs the output quantized too.
         ends: whether a `follow` or `share` operator keeps INT8 with nothing INT8 behind it, because it makes the data
-            smaller: what is converted back is little.
+            smaller (what is converted back is little) or is that much faster on codes.
         fixed_output: scale and zero point that the runtime imposes on the output, or None.
         separate: looks at a `share` node and says why its inputs and outputs need scales of their own here.
         alone: looks at a `compute` node that no INT8 value reaches, and says why it is not worth to begin INT8 there.
+        open_end: says whether the runtime writes the output of a `compute` node in float where only float operators
+            read it, so that nothing is rounded there.
         when: conditions beyond the operator's type; the first reason given keeps the node in float.
+        only: says whether the rule is about a node at all; of several rules for one operator the first that is counts.
         because: why the operator is as it is; printed by `dsedge explain`.
         domain: operator domain, "" for ONNX's own.
     """
@@ -93,7 +98,9 @@ class OpRule:
     fixed_output: tuple[float, int] | None = None
     separate: Condition | None = None
     alone: Condition | None = None
+    open_end: Callable[[ir.Node], bool] | None = None
     when: tuple[Condition, ...] = ()
+    only: Callable[[ir.Node], bool] | None = None
     because: str = ""
     domain: str = ""
 
@@ -116,11 +123,26 @@ def weighted(
     bias: int | None = None,
     output: bool = True,
     alone: Condition | None = None,
+    open_end: Callable[[ir.Node], bool] | None = None,
     when: tuple[Condition, ...] = (),
     because: str = "",
 ) -> tuple[OpRule, ...]:
     """An operator with one activation input and a constant weight."""
-    return (OpRule(op, "compute", (0,), (weight,), axis, bias, output, alone=alone, when=when, because=because),)
+    return (
+        OpRule(
+            op,
+            "compute",
+            (0,),
+            (weight,),
+            axis,
+            bias,
+            output,
+            alone=alone,
+            open_end=open_end,
+            when=when,
+            because=because,
+        ),
+    )
 
 
 def follows(
@@ -156,15 +178,33 @@ def shares(
 
 
 def dynamic(
-    op: str, *, weights: tuple[int, ...], axis: int | None, when: tuple[Condition, ...] = (), because: str
+    op: str,
+    *,
+    weights: tuple[int, ...],
+    axis: int | Callable[[ir.Node], int] | None,
+    when: tuple[Condition, ...] = (),
+    because: str,
 ) -> tuple[OpRule, ...]:
     """An operator whose weights become INT8 and whose activations the runtime quantizes as they come."""
     return (OpRule(op, "dynamic", (), weights, axis, output=False, when=when, because=because),)
 
 
-def stays_float(ops: str, because: str) -> tuple[OpRule, ...]:
-    """Operators that stay float, with the reason."""
-    return tuple(OpRule(op, "float", because=because) for op in ops.split())
+def stores(
+    op: str,
+    *,
+    weight: int,
+    axis: int,
+    only: Callable[[ir.Node], bool],
+    when: tuple[Condition, ...] = (),
+    because: str,
+) -> tuple[OpRule, ...]:
+    """An operator that picks rows of a constant table: the table is INT8, and what is picked is float."""
+    return (OpRule(op, "compute", (), (weight,), axis, output=False, only=only, when=when, because=because),)
+
+
+def stays_float(ops: str, because: str, *, when: tuple[Condition, ...] = ()) -> tuple[OpRule, ...]:
+    """Operators that stay float, with the reason, or with a better one that a condition gives for a node."""
+    return tuple(OpRule(op, "float", when=when, because=because) for op in ops.split())
 
 
 @dataclass(frozen=True)
@@ -182,6 +222,10 @@ class Contract:
         opset: least and greatest opset of the default domain that the runtime reads. A backend whose greatest is below
             the canonical one (`passes/upgrade_opset.py`) lowers the graph when it builds.
         otherwise: the reason given for operators that are not in the table.
+        block: format of INT4 weights, None where the runtime has none.
+        blocked: the operators that take INT4 weights: rules of the kind "dynamic", whose axis is that of the blocks.
+        half: what the runtime does with weights that are stored as float16, "" where it cannot read them.
+        lacks: precision that `--precision` names -> why the runtime does not have it.
     """
 
     runtime: str
@@ -193,14 +237,22 @@ class Contract:
     fusions: Mapping[str, tuple[str, ...]]
     opset: tuple[int, int]
     otherwise: str
-    _by_op: dict[tuple[str, str], OpRule] = field(init=False, repr=False, compare=False, hash=False)
+    block: NumberFormat | None = None
+    blocked: tuple[OpRule, ...] = ()
+    half: str = ""
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    _by_op: dict[tuple[str, str], list[OpRule]] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_by_op", {(r.domain, r.op): r for r in self.operators})
+        by_op: dict[tuple[str, str], list[OpRule]] = {}
+        for rule in self.operators:
+            by_op.setdefault((rule.domain, rule.op), []).append(rule)
+        object.__setattr__(self, "_by_op", by_op)
 
     def rule(self, node: ir.Node) -> OpRule:
         """The rule for a node; a float rule with the contract's general reason when there is none."""
-        found = self._by_op.get((node.domain, node.op_type))
+        rules = self._by_op.get((node.domain, node.op_type), [])
+        found = next((rule for rule in rules if rule.only is None or rule.only(node)), None)
         return found or OpRule(node.op_type, "float", because=self.otherwise, domain=node.domain)
 
     @property

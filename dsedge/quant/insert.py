@@ -9,9 +9,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from dsedge.errors import LoadError
 from dsedge.quant.contract import Contract
 from dsedge.quant.plan import NodePlan, QParams, QuantPlan
 from dsedge.quant.qparams import quantize, quantize_bias
+
+_BLOCKS_OPSET, _BLOCKS_IR_VERSION = 21, 10
 
 
 def insert(model: ir.Model, plan: QuantPlan, contract: Contract) -> ir.Model:
@@ -24,9 +27,14 @@ def insert(model: ir.Model, plan: QuantPlan, contract: Contract) -> ir.Model:
 
     Returns:
         A copy with QuantizeLinear / DequantizeLinear nodes. Weights are stored as integers, biases as int32 where the
-        contract says so.
+        contract says so. Weights that are stored as float16 stand behind a Cast. INT4 weights need opset 21.
+
+    Raises:
+        LoadError: DS108 when there are INT4 weights and the model cannot be brought to that opset.
     """
     model = model.clone()
+    if any(node.precision == "int4" for node in plan.nodes.values()):
+        _raise_opset(model)
     writer = _Writer(model.graph, plan, contract)
     nodes = list(model.graph)
     for node in nodes:
@@ -52,13 +60,19 @@ class _Writer:
         self.groups: dict[str, tuple[ir.Value, ir.Value]] = {}
 
     def quantize_constants(self, node: ir.Node, plan: NodePlan) -> None:
-        """Store the weights and the bias of a node as integers behind a DequantizeLinear."""
+        """Store the weights and the bias of a node as integers behind a DequantizeLinear; float16 behind a Cast."""
+        if plan.precision == "fp16":
+            for index in plan.weights:
+                node.replace_input_with(index, self._halved(node, index))
+            return
         for index in plan.weights:
             value, params = node.inputs[index], plan.weight_qparams[index]
             assert value is not None
             key = (value.name or "", params.axis, params.scale.tobytes())
             if key not in self.weights:
-                codes = quantize(_array(value), params, self.contract.weight)
+                format = self.contract.weight if params.block is None else self.contract.block
+                assert format is not None
+                codes = quantize(_array(value), params, format)
                 self.weights[key] = self._stored(f"{value.name}_{params.dtype}", codes, params, before=node)
             node.replace_input_with(index, self.weights[key])
         if plan.bias is None or self.contract.bias != "int32":
@@ -134,8 +148,24 @@ class _Writer:
         """Integers behind a DequantizeLinear; returns its output."""
         inputs = [self._initializer(name, codes), *self._parameters(name, params)]
         dq = self._dequantize(name, inputs, params.axis, ir.Shape(codes.shape))
+        if params.block is not None:
+            dq.attributes["block_size"] = ir.AttrInt64("block_size", params.block)
         self.graph.insert_before(before, dq)
         return dq.outputs[0]
+
+    def _halved(self, node: ir.Node, index: int) -> ir.Value:
+        """A constant as float16 behind a Cast to float32; returns the Cast's output."""
+        value = node.inputs[index]
+        assert value is not None
+        key = (value.name or "", None, b"fp16")
+        if key not in self.weights:
+            half = self._initializer(f"{value.name}_fp16", _array(value).astype(np.float16))
+            cast = ir.node("Cast", [half], {"to": ir.DataType.FLOAT}, name=self._free(f"{value.name}_Cast"))
+            output = cast.outputs[0]
+            output.name, output.type, output.shape = self._free(f"{value.name}_float"), value.type, value.shape
+            self.graph.insert_before(node, cast)
+            self.weights[key] = output
+        return self.weights[key]
 
     def _parameters(self, name: str, params: QParams) -> tuple[ir.Value, ir.Value]:
         scale = self._initializer(f"{name}_scale", params.scale)
@@ -165,6 +195,16 @@ class _Writer:
             name += "_"
         self.taken.add(name)
         return name
+
+
+def _raise_opset(model: ir.Model) -> None:
+    """To opset 21, the first whose DequantizeLinear knows blocks: but for one operator it only adds types to 20."""
+    opset = model.opset_imports.get("", _BLOCKS_OPSET)
+    if opset < _BLOCKS_OPSET and any(node.op_type == "GroupNormalization" for node in model.graph.all_nodes()):
+        what = f"INT4 weights need opset {_BLOCKS_OPSET}, in which GroupNormalization is another operator"
+        raise LoadError("DS108", what, hint=f"export the model with opset {_BLOCKS_OPSET}, or ask for less")
+    model.opset_imports[""] = max(opset, _BLOCKS_OPSET)
+    model.ir_version = max(model.ir_version, _BLOCKS_IR_VERSION)
 
 
 def _array(value: ir.Value) -> np.ndarray:

@@ -6,14 +6,14 @@ it into Q/DQ nodes, and `dsedge explain` prints it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Precision = Literal["int8", "int8_dynamic", "float", "integer"]
+Precision = Literal["int8", "int8_dynamic", "int4", "fp16", "float", "integer"]
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,19 @@ class QParams:
     """Parameters of a uniform affine quantizer: real = scale * (q - zero_point).
 
     Attributes:
-        scale: float32, shape () per tensor or [channels] per channel.
+        scale: float32, shape () per tensor or [channels] per channel; in blocks the shape of the values, but along
+            `axis` the number of blocks.
         zero_point: integers of `dtype`, the same shape.
-        dtype: "uint8" or "int8".
-        axis: the channel axis, None per tensor.
+        dtype: "uint8", "int8" or "uint4".
+        axis: the channel axis, or the axis that is cut into blocks; None per tensor.
+        block: how many numbers along `axis` share a scale, None where a whole channel does.
     """
 
     scale: npt.NDArray[np.float32]
     zero_point: npt.NDArray[np.integer[Any]]
     dtype: str
     axis: int | None = None
+    block: int | None = None
 
 
 @dataclass(frozen=True)
@@ -39,19 +42,20 @@ class NodePlan:
 
     Attributes:
         name, op_type: of the node.
-        precision: "int8", "int8_dynamic" (INT8 weights, activations quantized at run time), "float", or "integer" for
-            a node that works on shapes, indices or booleans and has nothing to quantize.
+        precision: "int8", "int8_dynamic" (INT8 weights, activations quantized at run time), "int4" (weights in blocks),
+            "fp16" (weights stored as float16, computed in float32), "float", or "integer" for a node that works on
+            shapes, indices or booleans and has nothing to quantize.
         reason: why, in words.
         head: name of the node that this one is fused into, None when it stands for itself.
         inputs: indices of the activation inputs that it reads through Q/DQ.
-        weights: indices of the constant inputs that are stored as INT8.
-        axis: per-channel axis of the weights.
+        weights: indices of the constant inputs that are stored in `precision`.
+        axis: per-channel axis of the weights, for "int4" the axis of their blocks.
         bias: index of the bias input that is stored as int32, or None.
         output: whether its output is written through Q/DQ.
         reads: names of the values that `inputs` stands for.
         result: name of its first output.
         weight_qparams: for each index in `weights` its parameters; empty before calibration, because the bias must fit
-            the grid that they and the input's scale make.
+            the grid that they and the input's scale make, and empty for "fp16".
     """
 
     name: str
@@ -91,7 +95,9 @@ class ValuePlan:
 def _span(params: QParams) -> dict[str, Any]:
     """Weight parameters for people: their type, channels, and least and greatest scale."""
     low, high = float(params.scale.min()), float(params.scale.max())
-    return {"dtype": params.dtype, "axis": params.axis, "channels": params.scale.size, "least": low, "greatest": high}
+    count, block = params.scale.size, params.block
+    span = {"dtype": params.dtype, "axis": params.axis, "channels": count, "least": low, "greatest": high}
+    return span if block is None else span | {"block": block}
 
 
 @dataclass(frozen=True)
@@ -110,8 +116,17 @@ class QuantPlan:
 
     @property
     def quantized(self) -> bool:
-        """Whether any node is INT8."""
-        return any(n.precision in ("int8", "int8_dynamic") for n in self.nodes.values())
+        """Whether any node is held in less than float32."""
+        return any(n.precision not in ("float", "integer") for n in self.nodes.values())
+
+    def tied(self, pairs: Iterable[tuple[str, str]]) -> QuantPlan:
+        """The plan with each pair of values in one tie group, where both are quantized."""
+        values = dict(self.values)
+        for one, other in pairs:
+            if one in values and other in values:
+                kept, gone = values[one].group, values[other].group
+                values = {name: replace(v, group=kept) if v.group == gone else v for name, v in values.items()}
+        return replace(self, values=values)
 
     def groups(self) -> dict[str, list[str]]:
         """Tie group -> the values in it."""

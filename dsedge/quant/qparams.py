@@ -82,18 +82,33 @@ def quantize(x: npt.NDArray[np.floating[Any]], params: QParams, format: NumberFo
 
     Args:
         x: any shape.
-        params: per tensor, or per channel along `params.axis`.
+        params: per tensor, per channel along `params.axis`, or in blocks along it.
         format: gives the limits.
 
     Returns:
         Integers of `params.dtype`, the shape of `x`.
     """
-    shape = [1] * x.ndim
-    if params.axis is not None:
-        shape[params.axis] = -1
-    q = np.rint(x / params.scale.reshape(shape)) + params.zero_point.reshape(shape)
+    scale, zero_point = (spread(values, params, x.shape) for values in (params.scale, params.zero_point))
+    q = np.rint(x / scale) + zero_point.astype(np.float32)
     codes: npt.NDArray[np.integer[Any]] = np.clip(q, *format.limits).astype(params.dtype)
     return codes
+
+
+def spread(values: npt.NDArray[Any], params: QParams, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Scales or zero points in a shape that broadcasts against the numbers that they are for, float32 or integers.
+
+    Args:
+        values: `params.scale` or `params.zero_point`.
+        params: says how they lie.
+        shape: of the numbers.
+    """
+    if params.block is not None:
+        assert params.axis is not None
+        return np.repeat(values, params.block, params.axis).take(range(shape[params.axis]), params.axis)
+    sides = [1] * len(shape)
+    if params.axis is not None:
+        sides[params.axis] = -1
+    return values.reshape(sides)
 
 
 def quantize_bias(

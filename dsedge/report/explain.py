@@ -10,11 +10,12 @@ from rich.text import Text
 
 from dsedge.bundle import Bundle, Manifest
 from dsedge.report import summary
-from dsedge.report.plan import Node, Plan, Value, fused, quantized_values, tied
+from dsedge.report.plan import Node, Plan, Value, WeightScale, fused, quantized_values, tied
 from dsedge.report.terminal import cell, facts, table
 from dsedge.report.text import number
 
-_WORDS = {"int8": "INT8", "int8_dynamic": "INT8 dynamic"}
+_WORDS = {"int8": "INT8", "int8_dynamic": "INT8 dynamic", "int4": "INT4"}
+_HALF = "float, FP16 weights"
 
 
 def overview(bundle: Bundle, plan: Plan) -> RenderableType:
@@ -64,12 +65,17 @@ def node_view(plan: Plan, node: Node, manifest: Manifest) -> RenderableType:
 
 def _stored(node: Node) -> list[str]:
     """How each weight is stored: type, axis, scales."""
-    return [
-        f"{w.dtype}, scale {w.least:.6g}"
-        if w.axis is None
-        else f"{w.dtype} per channel (axis {w.axis}, {w.channels} channels), scales {w.least:.6g} to {w.greatest:.6g}"
-        for w in node.weight_scales
-    ]
+    return [_scales(w) for w in node.weight_scales] or [node.precision for _ in node.weights]
+
+
+def _scales(w: WeightScale) -> str:
+    if w.axis is None:
+        return f"{w.dtype}, scale {w.least:.6g}"
+    if w.block is None:
+        of = f"per channel (axis {w.axis}, {w.channels} channels)"
+    else:
+        of = f"in blocks of {w.block} along axis {w.axis} ({w.channels} blocks)"
+    return f"{w.dtype} {of}, scales {w.least:.6g} to {w.greatest:.6g}"
 
 
 def _islands(manifest: Manifest) -> dict[str, str]:
@@ -80,8 +86,8 @@ def _islands(manifest: Manifest) -> dict[str, str]:
 def _precision(node: Node, islands: Mapping[str, str]) -> Text:
     if node.precision in _WORDS and node.name in islands:
         return cell(f"float, planned as {_WORDS[node.precision]}", "bold yellow")
-    style = "green" if node.precision in _WORDS else "yellow" if node.precision == "float" else "dim"
-    return cell(_WORDS.get(node.precision, node.precision), style)
+    style = "green" if node.precision in _WORDS else "yellow" if node.precision in ("float", "fp16") else "dim"
+    return cell(_HALF if node.precision == "fp16" else _WORDS.get(node.precision, node.precision), style)
 
 
 def _numbers(value: Value) -> tuple[object, ...]:

@@ -143,8 +143,9 @@ def _coverage(manifest: Manifest, plan: Mapping[str, Any]) -> Html:
     found = manifest.precision
     parts = (
         ("INT8", found.int8_ops, "int8"),
+        ("INT4", found.int4_ops, "int4"),
         ("float", found.float_ops, "float"),
-        ("other", max(found.total_ops - found.int8_ops - found.float_ops, 0), "other"),
+        ("other", max(found.total_ops - found.int8_ops - found.int4_ops - found.float_ops, 0), "other"),
     )
     islands = Counter((island.op, island.reason) for island in found.islands)
     names: dict[tuple[str, str], list[str]] = {}

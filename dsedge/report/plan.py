@@ -11,13 +11,14 @@ from dsedge.errors import BundleError, LoadError
 
 
 class WeightScale(BaseModel):
-    """How one weight is stored: per channel along `axis`, or per tensor."""
+    """How one weight is stored: per channel along `axis`, in blocks along it, or per tensor."""
 
     dtype: str
     axis: int | None
     channels: int
     least: float
     greatest: float
+    block: int | None = None
 
 
 class Node(BaseModel):

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dsedge.bundle import Gate, Latency, Manifest
 from dsedge.report.text import counted, number, size
 
-_PRECISIONS = {"int8": "INT8", "int8_dynamic": "INT8 dynamic", "float32": "float"}
+_PRECISIONS = {
+    "int8": "INT8",
+    "int8_dynamic": "INT8 dynamic",
+    "int4": "INT4",
+    "fp16": "FP16 (stored)",
+    "mixed": "mixed",
+    "float32": "float",
+}
 
 
 def gate(manifest: Manifest, name: str) -> Gate | None:
@@ -47,8 +54,9 @@ def target(manifest: Manifest) -> str:
 
 
 def precision(manifest: Manifest) -> str:
-    """INT8, INT8 dynamic or float, of the artifact as a whole."""
-    return _PRECISIONS[manifest.precision.precision]
+    """The precision of the artifact as a whole, and the request where it was not plain INT8."""
+    found = manifest.precision
+    return _PRECISIONS[found.precision] + ("" if found.asked == "int8" else f", asked for: {found.asked}")
 
 
 def artifact_bytes(manifest: Manifest) -> int:
@@ -95,7 +103,9 @@ def latency(manifest: Manifest) -> str:
 def operators(manifest: Manifest) -> str:
     """How many operators run in INT8, and whether the runtime itself was asked."""
     found = manifest.precision
-    counts = f"{found.int8_ops} of {found.total_ops} in INT8"
+    kinds = [("INT8", found.int8_ops), ("INT4", found.int4_ops)]
+    shown = [(kind, count) for kind, count in kinds if count] or kinds[:1]
+    counts = ", ".join(f"{count} of {found.total_ops} in {kind}" for kind, count in shown)
     return counts if found.audited else f"{counts} as planned, not audited here"
 
 
@@ -104,8 +114,12 @@ def fidelity(manifest: Manifest) -> str:
     found = manifest.fidelity
     if found is None:
         return "not compared"
+    if not found.same_lengths:
+        return f"not comparable: in {counted(found.samples, 'sample')} an output has another length than float's"
     parts = ["identical outputs" if found.sqnr_db is None else f"SQNR {found.sqnr_db:.1f} dB"]
     parts.append(f"max abs difference {number(found.max_abs)}")
+    if found.same_lengths < 1:
+        parts.append(f"lengths as float's in {100 * found.same_lengths:.0f}% of samples, compared in those")
     if found.top1_agreement is not None:
         parts.append(f"top-1 agreement {100 * found.top1_agreement:.1f}%")
     return ", ".join([*parts, counted(found.samples, "sample")])

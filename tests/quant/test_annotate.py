@@ -126,13 +126,13 @@ def test_only_float32_is_quantized() -> None:
     proto = net.proto(net.conv("x", 8))
     for tensor in proto.graph.initializer:
         tensor.CopyFrom(
-            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
+            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float64), tensor.name)
         )
     for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+        value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
     plan = planned(as_model(proto))
     assert plan.nodes["Conv_0"].precision == "float"
-    assert "FLOAT16" in plan.nodes["Conv_0"].reason
+    assert "DOUBLE" in plan.nodes["Conv_0"].reason
     assert not plan.quantized
 
 

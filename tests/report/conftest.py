@@ -66,6 +66,7 @@ DATA: dict[str, Any] = {
         "samples": 32,
         "reference_sqnr_db": 35.2,
         "golden_sqnr_db": [36.0],
+        "golden_agreement": [1.0],
     },
     "latency": [latency("float32", 4.0, 4.4), latency("int8", 1.6, 1.7)],
     "gates": [

@@ -83,6 +83,6 @@ def test_comparison_has_a_row_for_each_bundle(bundle: Callable[..., Bundle], unm
 
 
 def test_verification(bundle: Callable[..., Bundle]) -> None:
-    found: Mapping[str, Any] = {"sqnr_db": [None], "max_abs_from_expected": 0.0, "agreement": None}
+    found: Mapping[str, Any] = {"sqnr_db": [None], "max_abs_from_expected": 0.0, "agreement": [1.0]}
     shown = text(verification(bundle(), found))
-    assert "identical" in shown and "2 files" in shown
+    assert "no difference" in shown and "100.0%" in shown and "2 files" in shown

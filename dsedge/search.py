@@ -1,0 +1,211 @@
+"""Search: Q/DQ graphs and the artifacts made of them, tried until one passes the gates.
+
+A try that the fusion audit or the accuracy gate rejects says which nodes are to blame. They go back to float, each with
+the reason, and the next try begins at `annotate`. The number of tries is bounded; when none passes, the float artifact
+is the result, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from dsedge import cache, gates
+from dsedge.accuracy import Judge
+from dsedge.backends.base import Backend
+from dsedge.candidate import Baseline, Candidate, float_candidate, measured, verified
+from dsedge.data import Data
+from dsedge.model import Model, graph_digest
+from dsedge.quant.bias_correction import correct_biases
+from dsedge.quant.blocks import Floats
+from dsedge.quant.calibrate import assign_ranges, calibrate
+from dsedge.quant.insert import insert
+from dsedge.quant.observers import BINNED, BINS, Method, Observer
+from dsedge.quant.plan import QuantPlan
+from dsedge.quant.precision import INT8, Request, annotate_as_asked
+from dsedge.quant.rounding import Rounded, channel_products, round_weights
+from dsedge.quant.smooth import smooth
+from dsedge.sensitivity import rank
+from dsedge.steps import Steps
+from dsedge.target import Target
+
+DEFAULT_METHOD: Method = "mse"
+TRIES = 6
+FEW_SAMPLES, REFINE_SAMPLES = 32, 8
+POOR_DB = 15.0
+"""Below it, noise is a sixth of the signal: without evaluation data a bundle warns."""
+
+
+@dataclass
+class Statistics:
+    """What calibration has seen so far.
+
+    Attributes:
+        observers: value name -> its statistics.
+        samples: how many samples they come from.
+        rounded: weights that were rounded, see `round_weights`.
+        products: of the channels that linear layers read, see `channel_products`; None before they were looked at.
+    """
+
+    observers: dict[str, Observer] = field(default_factory=dict)
+    samples: int = 0
+    rounded: dict[str, Rounded] = field(default_factory=dict)
+    products: dict[str, Floats] | None = None
+
+
+def search(
+    model: Model,
+    base: Baseline,
+    backend: Backend,
+    target: Target,
+    data: Data,
+    method: Method,
+    judge: Judge | None,
+    folder: Path,
+    steps: Steps,
+    request: Request = INT8,
+) -> Candidate:
+    """The first candidate that passes the audit and the gates, or the float one.
+
+    Args:
+        model: normalized.
+        base: the float artifact.
+        backend: builds and audits.
+        target: the board.
+        data: calibration samples.
+        method: how ranges are chosen.
+        judge: judges accuracy.
+        folder: of the workspace; artifacts go below it.
+        steps: the record.
+        request: which precision is asked for.
+    """
+    contract = backend.contract(target)
+    original = model.graph.graph
+    with steps("prepare"):
+        if request.calibrates:
+            model = model.with_graph(backend.prepare(model.graph))
+    with steps("smooth") as smooth_notes:
+        smoothed, found_notes = smooth(
+            model.graph,
+            annotate_as_asked(model.graph.graph, contract, request),
+            contract,
+            data.head(REFINE_SAMPLES),
+        )
+        smooth_notes += found_notes
+        model = model.with_graph(smoothed)
+    graph = model.graph.graph
+    lifted: dict[str, str] = {}
+    statistics = Statistics()
+    notes: list[str] = []
+    rejected: Candidate | None = None
+
+    def annotated(lifted: Mapping[str, str]) -> QuantPlan:
+        return annotate_as_asked(graph, contract, request, lifted=lifted).tied(model.states.items())
+
+    def quantized(plan: QuantPlan) -> tuple[QuantPlan, ir.Model]:
+        _observe(statistics, model, plan, data, method, steps)
+        plan = assign_ranges(plan, graph, contract, statistics.observers, method)
+        plan, rounded = round_weights(model.graph, plan, contract, statistics.rounded, statistics.products or {})
+        return plan, insert(correct_biases(rounded, plan, contract, statistics.observers), plan, contract)
+
+    for attempt in range(TRIES):
+        with steps("annotate"):
+            plan = annotated(lifted)
+        if not plan.quantized:
+            break
+        with steps("calibrate") as calibrate_notes:
+            calibrate_notes += _observe(statistics, model, plan, data, method, steps)
+        with steps("quantize", changed=True):
+            plan, qdq = quantized(plan)
+        with steps("build"):
+            where = folder / f"try{attempt}"
+            where.mkdir()
+            artifact = backend.build(qdq, where)
+        with steps("audit"):
+            audit = backend.audit(artifact, plan, target)
+        if audit.unmatched:
+            lifted.update(audit.unmatched)
+            notes += [f"{node} was returned to float: {why}" for node, why in audit.unmatched.items()]
+            continue
+        with steps("verify"):
+            found = verified(plan, artifact, qdq, audit, base, backend, judge, statistics.samples)
+        if found.metric and judge and judge.max_drop is not None:
+            gate = gates.accuracy_gate(found.metric, judge.max_drop)
+            found = replace(found, gates=[gate])
+            if not gate.passed:
+                rejected = found
+                if attempt + 1 == TRIES:
+                    break
+                with steps("refine", changed=True):
+                    ranked = rank(
+                        [node.name for node in plan.nodes.values() if node.weights],
+                        lambda name: quantized(annotated({**lifted, name: "measured"}))[1],
+                        model.graph,
+                        data.head(REFINE_SAMPLES),
+                        progress=lambda done, total: steps.tell("refine", done, total),
+                    )
+                reason = f"lifted to float by the accuracy gate ({gate.name} {gate.value:.3g} > {gate.limit:.3g})"
+                lifted.update(dict.fromkeys(ranked[: 2**attempt], reason))
+                notes += [f"{node} was {reason}" for node in ranked[: 2**attempt]]
+                continue
+        with steps("measure"):
+            found = replace(measured(found, base, backend, target), notes=notes)
+        near = found.fidelity.sqnr_db
+        if judge is None and near is not None and near < POOR_DB:
+            hint = "and nothing judges accuracy: give --eval"
+            notes.append(f"outputs are only {near:.1f} dB from the float model's, {hint}")
+        same = found.fidelity.same_lengths
+        if judge is None and same < 1.0:
+            what = f"an output has another length than the float model's in {100 * (1 - same):.0f}% of the samples"
+            notes.append(f"{what}, which are not compared: give --eval")
+        if any(gate.name == gates.LATENCY_VS_FLOAT and gate.passed is False for gate in found.gates):
+            rejected = found
+            break
+        return found
+    samples = statistics.samples
+    return float_candidate(original, base, contract, target, judge, rejected, lifted, samples, notes, request)
+
+
+def _observe(
+    statistics: Statistics, model: Model, plan: QuantPlan, data: Data, method: Method, steps: Steps
+) -> list[str]:
+    """Observe the plan's values that have no statistics yet: over all samples first, later over a few."""
+    if statistics.products is None:
+        blocks = any(node.precision == "int4" for node in plan.nodes.values())
+        few = data.head(FEW_SAMPLES if blocks else REFINE_SAMPLES)
+        noise = data.source == "random"  # it would not tell which errors matter
+        statistics.products = {} if noise else channel_products(model.graph, plan, few)
+        statistics.samples = sum(batch.count for batch in few) if blocks and not noise else 0
+    observers, constants = statistics.observers, model.graph.graph.initializers
+    missing = [name for name in plan.values if name not in observers and name not in constants]
+    if not missing:
+        return []
+    if observers:  # a node that was lifted has uncovered values, and an iterable cannot be read a second time
+        observers |= calibrate(model.graph, missing, data.head(FEW_SAMPLES), method)[0]
+        return []
+    digest = data.sha256()
+    name = cache.key(
+        "calibrate",
+        model=graph_digest(model.graph),
+        values=sorted(missing),
+        data=digest,
+        histogram=method != "minmax" and (BINS, BINNED),
+    )
+    if digest is not None and data.samples is not None and (arrays := cache.load(name)) is not None:
+        observers |= Observer.unpack(arrays)
+        statistics.samples = data.samples
+        return ["statistics were taken from the cache"]
+    found, statistics.samples = calibrate(
+        model.graph,
+        missing,
+        data.batches(),
+        method,
+        progress=lambda done: steps.tell("calibrate", done, data.samples),
+    )
+    observers |= found
+    if digest is not None:
+        cache.store(name, Observer.pack(found))
+    return []
