@@ -71,7 +71,8 @@ class Audit:
         performed: False when this machine cannot tell; the counts are then the plan's.
         summary: one sentence for people.
         int8_ops, float_ops: operators that compute in INT8 and in float.
-        unmatched: node -> reason, for nodes that were planned as INT8 and run in float.
+        unmatched: node -> reason, for nodes that were planned as INT8 or INT4 and run in float.
+        int4_ops: operators that compute on INT4 weights.
     """
 
     performed: bool
@@ -79,6 +80,7 @@ class Audit:
     int8_ops: int
     float_ops: int
     unmatched: dict[str, str]
+    int4_ops: int = 0
 
 
 class Backend(Protocol):
@@ -102,6 +104,13 @@ class Backend(Protocol):
 
     def unsupported(self, model: ir.Model) -> list[Finding]:
         """All nodes that the runtime cannot run, bodies of control flow included."""
+
+    def prepare(self, model: ir.Model) -> ir.Model:
+        """Write a float graph in operators that the runtime has INT8 kernels for, where that is faster.
+
+        It computes the same in float. Nodes that stay keep their names; a new one says in its metadata `REPLACES`
+        which it stands for. The model itself is returned when there is nothing to do, else a copy.
+        """
 
     def build(self, model: ir.Model, folder: Path) -> Artifact:
         """Write the artifact of a float or Q/DQ graph, at the canonical opset or above, into a folder."""

@@ -9,11 +9,13 @@ import onnx_ir as ir
 from dsedge.backends.base import Artifact
 from dsedge.backends.onnxruntime.audit import audit
 from dsedge.backends.onnxruntime.contract import contract
+from dsedge.backends.onnxruntime.guard import guard
 from dsedge.backends.onnxruntime.lower import lower
+from dsedge.backends.onnxruntime.prepare import prepare
 from dsedge.backends.onnxruntime.support import unsupported
 from dsedge.bench.runner import load_onnxruntime as load
 
-__all__ = ["EXTRA", "NAME", "RUNNER", "audit", "build", "contract", "load", "unsupported", "version"]
+__all__ = ["EXTRA", "NAME", "RUNNER", "audit", "build", "contract", "load", "prepare", "unsupported", "version"]
 
 NAME = "onnxruntime"
 EXTRA = ""
@@ -30,5 +32,5 @@ def version() -> str | None:
 def build(model: ir.Model, folder: Path) -> Artifact:
     """Write a float or Q/DQ graph as `model.onnx`."""
     path = folder / "model.onnx"
-    path.write_bytes(ir.to_proto(lower(model)).SerializeToString())
+    path.write_bytes(ir.to_proto(guard(lower(model))).SerializeToString())
     return Artifact(path)

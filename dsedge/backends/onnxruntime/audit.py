@@ -16,6 +16,7 @@ from dsedge.backends.base import Artifact, Audit
 from dsedge.quant.plan import QuantPlan
 from dsedge.target import Target
 
+_INT4_KERNELS = ("MatMulNBits", "GatherBlockQuantized")
 _INT8_KERNELS = re.compile(r"QLinear\w+|QGemm|QAttention|ConvInteger\w*|MatMulInteger\w*|DynamicQuantize\w+")
 _LAYOUT_SUFFIX = re.compile(r"_token_\d+$|_nchwc$")
 
@@ -31,29 +32,39 @@ def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
             not match, but it is no audit, because which kernels exist is decided on the board.
 
     Returns:
-        The counts, and every node that was planned as INT8 and runs in float.
+        The counts, and every node that was planned as INT8 or INT4 and runs in float.
     """
     planned = [n for n in plan.nodes.values() if n.precision in ("int8", "int8_dynamic")]
-    floats = sum(n.precision == "float" for n in plan.nodes.values())
+    floats = sum(n.precision in ("float", "fp16") for n in plan.nodes.values())
     graph = _executed(artifact.main, s8_patterns=target.architecture != "x86_64")
     unmatched: dict[str, str] = {}
     known = {n.result: n for n in planned} | {n.name: n for n in planned}  # NCHWc kernels are named after their result
     for node in graph:
-        found = known.get(_LAYOUT_SUFFIX.sub("", node.name or ""))
+        found = known.get(_plain_name(node))
         if found and not _is_int8(node) and not _moves_codes(node):
             head = found.head or found.name
             unmatched[head] = f"ONNX Runtime left it in float as {node.op_type}: its Q/DQ pattern did not match"
-    stray = sum(node.op_type == "DequantizeLinear" and _is_constant(node) for node in graph)
+    blocks = [n.name for n in plan.nodes.values() if n.precision == "int4"]
+    found_blocks = {node.name for node in graph if node.op_type in _INT4_KERNELS}
+    unmatched |= {n: "ONNX Runtime runs no INT4 operator in its place" for n in blocks if n not in found_blocks}
+    kept = {n.result: n for n in plan.nodes.values() if n.precision == "float"}
+    kept |= {n.name: n for n in kept.values()}
+    silent = sorted({f.name for node in graph if _is_int8(node) and (f := kept.get(_plain_name(node)))})
+    stray = sum(node.op_type in ("DequantizeLinear", "Cast") and _is_constant(node) for node in graph)
     lost = {n.name for n in planned if n.name in unmatched or n.head in unmatched}
     matches, why = target.matches_host()
-    summary = f"{len(planned) - len(lost)} operators run in INT8"
-    if not matches:
-        summary = f"not audited here: {why}; the Q/DQ patterns of {len(planned) - len(lost)} operators match"
+    int8_ops, int4_ops = len(planned) - len(lost), len(blocks) - len(unmatched.keys() & set(blocks))
+    counts = f"{int8_ops} operators run in INT8" + (f" and {int4_ops} on INT4 weights" if blocks else "")
+    found_here = f"the Q/DQ patterns of {int8_ops + int4_ops} operators match"
+    summary = counts if matches else f"not audited here: {why}; {found_here}"
     if unmatched:
-        summary += f"; {len(unmatched)} planned in INT8 run in float"
+        summary += f"; {len(unmatched)} planned in {'INT8 or INT4' if blocks else 'INT8'} run in float"
+    if silent:
+        summary += f"; {len(silent)} planned in float run in INT8 all the same: {', '.join(silent[:5])}"
     if stray:
         summary += f"; {stray} weights are dequantized at every inference"
-    return Audit(matches, summary, len(planned) - len(lost), floats + len(lost), unmatched)
+    floats += len(lost) + len(blocks) - int4_ops
+    return Audit(matches, summary, int8_ops, floats, unmatched, int4_ops)
 
 
 def _executed(artifact: Path, *, s8_patterns: bool) -> ir.Graph:
@@ -67,6 +78,11 @@ def _executed(artifact: Path, *, s8_patterns: bool) -> ir.Graph:
         return ir.load(optimized).graph
 
 
+def _plain_name(node: ir.Node) -> str:
+    """The name that a node had before the optimizer moved it to another layout."""
+    return _LAYOUT_SUFFIX.sub("", node.name or "")
+
+
 def _is_int8(node: ir.Node) -> bool:
     return _INT8_KERNELS.fullmatch(node.op_type) is not None
 
@@ -74,6 +90,8 @@ def _is_int8(node: ir.Node) -> bool:
 def _moves_codes(node: ir.Node) -> bool:
     """Whether the node's data is INT8 although its operator has no name of its own for it."""
     value = node.inputs[0] if node.inputs else None
+    if value is not None and value.const_value is not None:
+        return value.dtype in (ir.DataType.INT8, ir.DataType.UINT8)  # rows of a table
     while value is not None and (producer := value.producer()) is not None:
         if producer.op_type == "QuantizeLinear":
             return True

@@ -7,13 +7,14 @@ the conversions around it, slower than the float model. So a row says exactly wh
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import onnx_ir as ir
 
+from dsedge.backends.onnxruntime.sub_pixel import obstacle
 from dsedge.model import dims, static_shape
 from dsedge.quant.contract import (
-    Condition,
     Contract,
     NumberFormat,
     OpRule,
@@ -22,12 +23,14 @@ from dsedge.quant.contract import (
     fuses,
     shares,
     stays_float,
+    stores,
     weighted,
 )
 from dsedge.target import Target
 
-_COPIES = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Expand", "DepthToSpace")
-_MOVES = (*_COPIES, "MaxPool", "Resize", "Split")
+_COPIES = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Gather", "Expand")
+_CHEAPER = ("Slice", "DepthToSpace")
+_MOVES = (*_COPIES, *_CHEAPER, "MaxPool", "Resize", "Split")
 
 Variant = Literal["x86-vnni", "x86", "arm-dotprod", "arm"]
 
@@ -36,9 +39,33 @@ _LEAST_MULTIPLIES = 2**17
 """Matrix products below it are slower in INT8, conversions included; `tools/gemm_threshold.py` measures where."""
 
 
-_STEM_CHANNELS, _STEM_MULTIPLIES = 4, 3000
-"""On x86, a convolution over fewer channels a group, with fewer multiplies a pixel and group, runs faster in float when
-its input is float anyway: an RGB stem, the depthwise one behind it. `tools/stem_threshold.py` measures it."""
+_KEEPS_ROWS = frozenset("Gemm Reshape LayerNormalization Gelu Relu Tanh Sigmoid Add Sub Mul Div".split())
+_SEQUENCE = 16
+"""Rows that a sequence of unknown length is taken for: few, so that a layer is not INT8 for a length it never has."""
+
+
+_LEAST_TABLE = 2**14
+"""Numbers in a table that is worth the three small operators that widen its rows."""
+
+_LEAST_BLOCKED = 2**17
+"""Weights of fewer numbers are slower in INT4 than in float; `tools/int4_linear.py` measures it."""
+
+
+_STEM_CHANNELS, _STEM_MULTIPLIES, _STEM_OUTPUTS = 4, 3000, 64
+"""On x86, a convolution over fewer channels a group, with fewer multiplies a pixel and group and fewer outputs, runs
+faster in float when its input is float anyway: an RGB stem, the depthwise one behind it. `tools/stem_threshold.py`
+measures it."""
+
+
+_VOLUME_CHANNELS = 16
+"""Over three axes of space, an INT8 convolution of fewer channels a group is slower, since it gathers its inputs one by
+one. `tools/volume_threshold.py` measures it."""
+
+
+_LANES, _LARGEST_RAGGED = 16, 9
+"""On x86, the INT8 kernel of a depthwise convolution takes `_LANES` channels at a time and the rest one by one: where
+there is a rest, and more than `_LARGEST_RAGGED` taps, the float one is faster. `tools/depthwise_threshold.py` measures
+it."""
 
 
 def _gemm_axis(node: ir.Node) -> int:
@@ -64,18 +91,87 @@ def _too_light(node: ir.Node) -> str | None:
         return None  # the optimizer moves the quantizer above the pool, into a layout whose INT8 pool is slow
     if weight is None:
         return None
-    multiplies = math.prod(weight) // node.attributes.get_int("group", 1)
-    if weight[1] < _STEM_CHANNELS and multiplies < _STEM_MULTIPLIES:
+    groups = node.attributes.get_int("group", 1)
+    multiplies, outputs = math.prod(weight) // groups, weight[0] // groups
+    if weight[1] < _STEM_CHANNELS and multiplies < _STEM_MULTIPLIES and outputs < _STEM_OUTPUTS:
         return f"{multiplies} multiplies a pixel are too few to begin INT8 with: the float kernel is faster"
     return None
 
 
-def _large_enough(node: ir.Node) -> str | None:
-    rows = [d for d in (dims(node.inputs[0]) or ())[:-1] if isinstance(d, int)] if node.inputs[0] is not None else []
+def _thin_volume(node: ir.Node) -> str | None:
     weight = static_shape(node.inputs[1]) if node.inputs[1] is not None else None
-    multiplies = math.prod(rows) * math.prod(weight or ())
+    if weight is None or len(weight) < 5 or weight[1] >= _VOLUME_CHANNELS:
+        return None
+    return f"over three axes of space, the INT8 kernel is slow on {weight[1]} channels: the float one is faster"
+
+
+def _ragged(node: ir.Node) -> str | None:
+    weight = static_shape(node.inputs[1]) if node.inputs[1] is not None else None
+    if weight is None or weight[1] > 1 or weight[0] % _LANES == 0 or math.prod(weight[2:]) <= _LARGEST_RAGGED:
+        return None
+    if math.prod(node.attributes.get_ints("strides", [1])) > 1 or node.attributes.get_int("group", 1) == 1:
+        return None
+    return f"the INT8 kernel is slow on {weight[0]} channels, no multiple of {_LANES}: the float one is faster"
+
+
+def _rows(value: ir.Value | None) -> int:
+    """How many rows a linear layer has: a batch of unknown size counts 1, a sequence of unknown length `_SEQUENCE`.
+
+    The rows of a matrix that was made of a sequence are found where its axes are still apart.
+    """
+    shape = dims(value) if value is not None else None
+    while value is not None and shape is not None and len(shape) == 2 and not isinstance(shape[0], int):
+        producer = value.producer()
+        if producer is None or producer.op_type not in _KEEPS_ROWS:
+            break
+        value = producer.inputs[0]
+        before = dims(value) if value is not None else None
+        if producer.op_type == "Reshape" and (before is None or before[-1:] != shape[-1:]):
+            break
+        shape = before
+    return math.prod(d if isinstance(d, int) else _SEQUENCE if i else 1 for i, d in enumerate((shape or ())[:-1]))
+
+
+def _large_enough(node: ir.Node) -> str | None:
+    weight = static_shape(node.inputs[1]) if node.inputs[1] is not None else None
+    multiplies = _rows(node.inputs[0]) * math.prod(weight or ())
     if weight is not None and multiplies < _LEAST_MULTIPLIES:
         return f"{multiplies} multiplies are too few: converting its input would cost more than INT8 saves"
+    return None
+
+
+def _bias_per_column(node: ir.Node) -> str | None:
+    bias = static_shape(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    weight = static_shape(node.inputs[1]) if node.inputs[1] is not None else None
+    if bias is not None and weight is not None and bias != (weight[_gemm_axis(node)],):
+        return "its bias does not have a number for each column"
+    return None
+
+
+def _rows_of_table(node: ir.Node) -> str | None:
+    table = node.inputs[0]
+    if node.attributes.get_int("axis", 0) or table is None or table.shape is None or len(table.shape) != 2:
+        return "it does not pick rows of a matrix"
+    return None
+
+
+def _reads_a_table(node: ir.Node) -> bool:
+    table = node.inputs[0]
+    return table is not None and table.const_value is not None and table.dtype == ir.DataType.FLOAT
+
+
+def _large_table(node: ir.Node) -> str | None:
+    table = static_shape(node.inputs[0]) if node.inputs[0] is not None else None
+    if table is not None and math.prod(table) < _LEAST_TABLE:
+        return f"a table of {math.prod(table)} numbers is too small for INT8 to save anything"
+    return None
+
+
+def _worth_blocks(node: ir.Node) -> str | None:
+    value = node.inputs[0 if node.op_type == "Gather" else 1]
+    weight = static_shape(value) if value is not None else None
+    if weight is not None and math.prod(weight) < _LEAST_BLOCKED:
+        return f"{math.prod(weight)} weights are too few for INT4 to make the model smaller or faster"
     return None
 
 
@@ -146,9 +242,33 @@ def _time_major(node: ir.Node) -> str | None:
     return None
 
 
-def _conv(alone: Condition | None) -> tuple[OpRule, ...]:
-    because = "QLinearConv, per-channel weights"
-    return weighted("Conv", axis=0, bias=2, alone=alone, when=(_constant_bias,), because=because)
+def _not_rewritten(node: ir.Node) -> str | None:
+    """Why `prepare` cannot write a transposed convolution as a convolution."""
+    why = obstacle(node)
+    return f"ONNX Runtime has no INT8 kernel for it, and {why}" if why else None
+
+
+def is_pointwise(node: ir.Node) -> bool:
+    """Whether a convolution is a matrix product over pixels, with channels, height and width known."""
+    if node.op_type != "Conv" or node.domain or node.inputs[0] is None or node.inputs[1] is None:
+        return False
+    weight, shape = static_shape(node.inputs[1]), dims(node.inputs[0])
+    if weight is None or len(weight) != 4 or shape is None or not all(isinstance(d, int) for d in shape[1:]):
+        return False
+    plain = node.attributes.get_int("group", 1) == 1 and not any(node.attributes.get_ints("pads", (0,)))
+    return weight[2:] == (1, 1) and plain and set(node.attributes.get_ints("strides", (1,))) == {1}
+
+
+def _conv(x86: bool) -> tuple[OpRule, ...]:
+    return weighted(
+        "Conv",
+        axis=0,
+        bias=2,
+        alone=_too_light if x86 else None,
+        open_end=is_pointwise,
+        when=(_constant_bias, _thin_volume, *((_ragged,) if x86 else ())),
+        because="QLinearConv, per-channel weights",
+    )
 
 
 OPERATORS: tuple[OpRule, ...] = (
@@ -163,16 +283,27 @@ OPERATORS: tuple[OpRule, ...] = (
     *weighted("MatMul", axis=1, when=(_matrix_weight, _large_enough), because="QLinearMatMul, per-column weights"),
     *follows("Add Mul", inputs=None, because="QLinearAdd / QLinearMul: a float one would convert both sides"),
     *follows("Sigmoid LeakyRelu", because="a table of 256 entries"),
+    *follows("HardSwish", because="QLinearAdd, whose codes end at 0 and 6, and QLinearMul"),
     *follows(
         "AveragePool GlobalAveragePool", ends=True, because="a float pool would convert more data than it returns"
     ),
     *follows("Relu", because="saturation of the quantizer behind it"),
     *fuses("Clip", when=(_clips_at_zero,), because="saturation of the quantizer behind it"),
+    *stores(
+        "Gather",
+        weight=0,
+        axis=0,
+        only=_reads_a_table,
+        when=(_rows_of_table, _large_table),
+        because="a table in INT8, a scale for each row; the rows that are read become float",
+    ),
     *shares("MaxPool", ends=True, when=(_values_only,), because="the greatest code is the greatest value"),
+    *shares("ReduceMax", ends=True, because="the greatest code is the greatest value"),
     *shares("Concat", inputs=None, separate=_clipped_apart, because="one scale for all inputs: codes are copied"),
     *shares("Resize", when=(_nearest,), because="copies codes"),
     *shares("Split", when=(_all_outputs_used,), because="copies codes"),
     *shares(" ".join(_COPIES), because="copies codes"),
+    *shares(" ".join(_CHEAPER), ends=True, because="copies codes, a quarter of the bytes"),
     *dynamic(
         "LSTM",
         weights=(1, 2),
@@ -182,11 +313,41 @@ OPERATORS: tuple[OpRule, ...] = (
     ),
     *stays_float("GRU RNN", "ONNX Runtime has no INT8 kernel for it; static Q/DQ around it would only add conversions"),
     *stays_float("Softmax LogSoftmax", "QLinearSoftmax is several times slower than the float kernel"),
+    *stays_float("ConvTranspose", "it is a convolution in an INT8 graph only", when=(_not_rewritten,)),
     *stays_float("Pad SpaceToDepth", "ONNX Runtime has no Q/DQ pattern for it: it would be converted on both sides"),
     *stays_float("LayerNormalization InstanceNormalization", "normalization needs float precision"),
 )
 
+_BLOCKS = "INT4 in blocks of 32, activations rounded to INT8 as they come"
+
+BLOCKED: tuple[OpRule, ...] = (
+    *dynamic("MatMul", weights=(1,), axis=0, when=(_matrix_weight,), because=f"MatMulNBits: {_BLOCKS}"),
+    *dynamic(
+        "Gemm",
+        weights=(1,),
+        axis=lambda node: 1 - _gemm_axis(node),
+        when=(_plain_gemm, _bias_per_column),
+        because=f"MatMulNBits: {_BLOCKS}",
+    ),
+    *dynamic(
+        "Gather",
+        weights=(0,),
+        axis=1,
+        when=(_rows_of_table,),
+        because="GatherBlockQuantized: INT4 in blocks of 32, rows are widened as they are read",
+    ),
+)
+"""What the runtime's operators for INT4 blocks can take; the contract adds what is worth it."""
+
 FUSIONS = {"Conv": ("Relu", "Clip"), "Add": ("Relu", "Clip")}
+
+BLOCK = NumberFormat("uint4", symmetric=False, bits=4, block=32)
+"""Blocks of 16 are slower and larger, those of 64 lose 1 dB; a zero point gains 1.5 dB and costs no time.
+`tools/int4_linear.py` measures it."""
+
+_HALF = "weights stored as float16, half the size, and widened when the model is loaded: computed in float32"
+_LACKS = {"bf16": "its CPU kernels compute in float32 or INT8, and none in bfloat16"}
+_NO_BLOCKS = {"int4": "it has INT4 kernels for x86 with AVX2 and for 64-bit ARM, and elsewhere widens at every run"}
 
 _U8, _S8 = NumberFormat("uint8", symmetric=False), NumberFormat("int8", symmetric=False)
 _WEIGHT = NumberFormat("int8", symmetric=True)
@@ -209,14 +370,20 @@ def contract(target: Target) -> Contract:
     else:
         variant = "arm-dotprod" if "dotprod" in features else "arm"
     activation, weight = _FORMATS[variant]
+    blocks = target.architecture == "aarch64" or "avx2" in features
+    half = f"{_HALF}, because its float16 kernels for this CPU are not verified" if "fp16" in features else _HALF
     return Contract(
         runtime="onnxruntime",
         variant=variant,
         activation=activation,
         weight=weight,
         bias="int32",
-        operators=(*_conv(_too_light if target.architecture == "x86_64" else None), *OPERATORS),
+        operators=(*_conv(target.architecture == "x86_64"), *OPERATORS),
         fusions=FUSIONS,
         opset=(13, 25),
         otherwise="ONNX Runtime has no INT8 kernel for this operator that pays",
+        block=BLOCK if blocks else None,
+        blocked=tuple(replace(rule, when=(*rule.when, _worth_blocks)) for rule in BLOCKED) if blocks else (),
+        half=half,
+        lacks=_LACKS if blocks else _LACKS | _NO_BLOCKS,
     )

@@ -14,7 +14,7 @@ from dsedge.target import load_target
 
 HOST = next((name for name in VARIANTS.values() if load_target(name).matches_host()[0]), None)
 pytestmark = pytest.mark.skipif(HOST is None, reason="no variant of the contract is this machine's")
-HEAVY = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "LSTM", "GRU"}
+HEAVY = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "LSTM", "GRU", "MatMulNBits"}
 VARIANT = next((v for v, name in VARIANTS.items() if name == HOST), "x86-vnni")
 
 
