@@ -63,7 +63,7 @@ def test_the_console_block(place: Path) -> None:
     assert len(lines) > 10 and all(line.startswith("$ ") for line in lines)
     for line in lines:
         run(line.removeprefix("$ "), place)
-    files = set(re.findall(r"^\| `([\w.]+)` \|", README, re.MULTILINE))
+    files = set(re.findall(r"^\| `([\w.]+)` \|", README.partition("## The bundle")[2], re.MULTILINE))
     assert files == {path.name for path in (place / "build" / "digits").iterdir()}
     verbs = {line.split()[2] for line in lines if line.startswith("$ dsedge ")}
     assert verbs == {path.stem for path in (ROOT / "dsedge" / "cli").glob("*.py")} - {"__init__", "options", "output"}
