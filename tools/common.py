@@ -25,17 +25,32 @@ from dsedge.target import load_target
 Feeds = Mapping[str, npt.NDArray[Any]]
 
 ROOT = Path(__file__).resolve().parents[1]
-UNTRAINED = ("resnet50", "mobilenet_v2")
 HOST = "pos-x86"
 """The target whose contract is measured; this machine must have its instruction set."""
 
 
-def export_untrained(name: str, folder: Path) -> Path:
-    """Write the ONNX file of one of `UNTRAINED`."""
+def export_untrained(name: str, folder: Path, *options: str) -> Path:
+    """Write the ONNX file of a model that is not shipped as one, with options of its `export.py` such as `--static`."""
     path = folder / f"{name}.onnx"
     script = ROOT / "models" / name / "export.py"
-    subprocess.run([sys.executable, str(script), str(path)], check=True, capture_output=True)
+    subprocess.run([sys.executable, str(script), str(path), *options], check=True, capture_output=True)
     return path
+
+
+def sequence_samples(name: str, count: int, seed: int) -> Feeds:
+    """Draw the inputs of gru, moe or an encoder by name, `count` along the first axis; token ids are 128 long."""
+    sys.path.insert(0, str(ROOT))
+    if name == "gru":
+        from models.ds_cnn.generator import generate
+
+        return {"log_mel": generate(count, seed)[0]}
+    if name == "moe":
+        from models.moe.export import samples
+
+        return {"tokens": samples(count, seed)}
+    from models.untrained_sequences import token_batches
+
+    return token_batches(count, 128, seed)
 
 
 def build_int8(source: Path, contract: Contract, feeds: Feeds, folder: Path, lifted: Sequence[str] = ()) -> Path:

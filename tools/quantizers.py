@@ -55,13 +55,13 @@ def by_dsedge(model: Path, calibration: Path, artifact: Path, options: dict[str,
     shutil.copy(bundle.file("model"), artifact)
     steps = {step.name: step.seconds for step in bundle.manifest.passes}
     failed = [f"gate {gate.name} FAILED" for gate in bundle.manifest.failed]
-    quantizing = {"load", *NORMALIZE, *FINISH, "annotate", "calibrate", "quantize", "build"}
+    quantizing = {"load", *NORMALIZE, *FINISH, "prepare", "annotate", "smooth", "calibrate", "quantize", "build"}
     seconds = sum(steps.get(name, 0.0) for name in quantizing)
     return {"seconds": seconds, "steps": steps, "notes": [*failed, *bundle.manifest.notes]}
 
 
 def by_onnxruntime_static(model: Path, calibration: Path, artifact: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """`quant_pre_process`, then `quantize_static`: Q/DQ, u8 activations, s8 weights per channel."""
+    """`quant_pre_process`, then `quantize_static`: Q/DQ, s8 weights; u8 activations and per channel unless told."""
     from onnxruntime.quantization import (
         CalibrationDataReader,
         CalibrationMethod,
@@ -79,20 +79,29 @@ def by_onnxruntime_static(model: Path, calibration: Path, artifact: Path, option
             return next(self.samples, None)
 
     method = CalibrationMethod[options.pop("method")]
+    activations = QuantType[options.pop("activations", "QUInt8")]
+    per_channel, operators = options.pop("per_channel", True), options.pop("operators", None)
+    notes = []
     start = time.perf_counter()
-    quant_pre_process(str(model), "prepared.onnx")
+    try:
+        quant_pre_process(str(model), "prepared.onnx")
+    except Exception as error:  # of many types; its documentation names the option for such models
+        notes.append(f"symbolic shape inference fails, {type(error).__name__}, and is skipped")
+        start = time.perf_counter()
+        quant_pre_process(str(model), "prepared.onnx", skip_symbolic_shape=True)
     quantize_static(
         "prepared.onnx",
         str(artifact),
         Reader(),
         quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
+        op_types_to_quantize=operators,
+        per_channel=per_channel,
+        activation_type=activations,
         weight_type=QuantType.QInt8,
         calibrate_method=method,
         extra_options=options,
     )
-    return {"seconds": time.perf_counter() - start}
+    return {"seconds": time.perf_counter() - start, "notes": notes}
 
 
 def by_onnxruntime_dynamic(model: Path, calibration: Path, artifact: Path, options: dict[str, Any]) -> dict[str, Any]:
@@ -100,20 +109,25 @@ def by_onnxruntime_dynamic(model: Path, calibration: Path, artifact: Path, optio
 
     torch's exporter leaves the weights of an LSTM behind Slice and Concat, where `quantize_dynamic` does not find them.
     onnxscript folds them in a tenth of the time that `quant_pre_process` takes; shapes inferred before must then go.
+    With the option "fuse", an architecture, ONNX Runtime's optimizer for transformers does the preparation instead.
     """
     import onnx
     import onnx_ir as ir
     from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.transformers.optimizer import optimize_model
     from onnxscript.optimizer import optimize_ir
 
+    weights, architecture = QuantType[options.pop("weights")], options.pop("fuse", None)
     start = time.perf_counter()
-    graph = ir.load(model)
-    optimize_ir(graph, input_size_limit=2**30, output_size_limit=2**30)
-    proto = ir.to_proto(graph)
-    del proto.graph.value_info[:]
-    onnx.save(proto, "folded.onnx")
-    weights = QuantType[options.pop("weights")]
-    quantize_dynamic("folded.onnx", str(artifact), weight_type=weights, **options)
+    if architecture:
+        optimize_model(str(model), architecture).save_model_to_file("prepared.onnx")
+    else:
+        graph = ir.load(model)
+        optimize_ir(graph, input_size_limit=2**30, output_size_limit=2**30)
+        proto = ir.to_proto(graph)
+        del proto.graph.value_info[:]
+        onnx.save(proto, "prepared.onnx")
+    quantize_dynamic("prepared.onnx", str(artifact), weight_type=weights, **options)
     return {"seconds": time.perf_counter() - start}
 
 
@@ -126,6 +140,7 @@ def by_nncf(model: Path, calibration: Path, artifact: Path, options: dict[str, A
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     advanced = AdvancedQuantizationParameters()
+    model_type = nncf.ModelType(options["model_type"]) if "model_type" in options else None
     if options.get("per_tensor"):
         advanced.activations_quantization_params = QuantizationParameters(per_channel=False)
     if "ranges" in options:
@@ -137,6 +152,7 @@ def by_nncf(model: Path, calibration: Path, artifact: Path, options: dict[str, A
         nncf.Dataset(samples),
         preset=nncf.QuantizationPreset(options.get("preset", "mixed")),
         target_device=nncf.TargetDevice.CPU,
+        model_type=model_type,
         subset_size=len(samples),
         advanced_parameters=advanced,
     )
