@@ -74,7 +74,7 @@ def test_identical_outputs() -> None:
 
 def test_an_artifact_that_is_worse_than_its_graph() -> None:
     with pytest.raises(VerifyError) as caught:
-        fidelity(batches(OUTPUTS), OUTPUTS, noisy(OUTPUTS, 30)[:2], noisy(OUTPUTS, 26))
+        fidelity(batches(OUTPUTS), OUTPUTS, noisy(OUTPUTS, 30)[:2], noisy(OUTPUTS, 10))
     assert caught.value.code == "DS501"
 
 

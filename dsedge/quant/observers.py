@@ -23,6 +23,9 @@ BINS = 8192
 PERCENTILE = 99.99
 """Share of values that stay inside of the range under "percentile", in percent."""
 
+LEAST_GAIN = 1.25
+"""How many times smaller the squared error must be for values to be clipped."""
+
 BINNED = 1 << 16
 """Values of a sample that go into the histogram, at most; of a larger one every k-th does, and counts k-fold."""
 
@@ -172,7 +175,8 @@ def mse_range(observer: Observer, levels: int) -> tuple[float, float]:
     """The range with the least mean squared error of quantization.
 
     The error is that of rounding, step^2/12 for every value inside that is not exactly zero, and that of clipping,
-    summed over the histogram. Both ends are searched over 128 shrinking candidates each, all pairs at once. The
+    summed over the histogram. Both ends are searched over 128 shrinking candidates each, all pairs at once; a range that
+    gains little over the whole one is not taken, because other samples may reach farther than these. The
     rounding model is that of Widrow, "Statistical Analysis of Amplitude-Quantized Sampled-Data Systems" (1961).
     """
     assert observer.counts is not None
@@ -184,7 +188,10 @@ def mse_range(observer: Observer, levels: int) -> tuple[float, float]:
     clipped_high = np.array([_clip_error(counts, centers, high) for high in highs])
     step = (highs[None, :] - lows[:, None]) / (levels - 1)
     rounding = step**2 / 12 * (counts.sum() - observer.zeros)
-    i, j = np.unravel_index(np.argmin(rounding + clipped_low[:, None] + clipped_high[None, :]), rounding.shape)
+    error = rounding + clipped_low[:, None] + clipped_high[None, :]
+    i, j = np.unravel_index(np.argmin(error), error.shape)
+    if error[i, j] * LEAST_GAIN > error[-1, -1]:
+        return float(lows[-1]), float(highs[-1])
     return float(lows[i]), float(highs[j])
 
 

@@ -34,7 +34,8 @@ def replay(*outputs: np.ndarray):  # type: ignore[no-untyped-def]
 
 def passes(reference: dict[str, np.ndarray], *outputs: np.ndarray, recorded: list[float | None]) -> bool:
     found = runner.compare(reference, replay(*outputs), INPUTS)
-    return bool(runner.close_enough(found["sqnr_db"], recorded, agreement=found["agreement"]))
+    near = runner.close_enough(found["sqnr_db"], recorded, found["numbers"])
+    return bool(near and runner.agrees(found["agreement"], [1.0] * len(outputs)))
 
 
 ONES = np.ones((3, 1, 4), np.float32)
@@ -75,7 +76,7 @@ def test_sqnr() -> None:
     ],
 )
 def test_close_enough(worst: float | None, recorded: float | None, good: bool) -> None:
-    assert runner.close_enough([None, worst], [40.0, recorded]) is good
+    assert runner.close_enough([None, worst], [40.0, recorded], [10**6, 10**6]) is good
 
 
 def test_the_worst_output_counts_over_all_samples() -> None:
@@ -86,8 +87,9 @@ def test_the_worst_output_counts_over_all_samples() -> None:
     assert largest == pytest.approx(0.49, abs=1e-6)
     assert runner.compare(golden(*outputs), replay(*outputs), INPUTS) == {
         "sqnr_db": [None, None],
+        "numbers": [ONES.size] * 2,
         "max_abs_from_expected": 0.0,
-        "agreement": None,
+        "agreement": [1.0, 1.0],
     }
 
 
@@ -106,6 +108,26 @@ def test_class_ids_are_compared_too() -> None:
     assert not passes(golden(ids), ids[::-1], recorded=[None])
 
 
+def test_lengths_that_depend_on_the_data() -> None:
+    """Only samples of one length are compared; a sample of another length is no number, and no agreement."""
+    boxes = [np.ones((n, 4), np.float32) for n in (3, 2, 5)]
+    near = [boxes[0] * np.float32(1.01), boxes[1][:1], boxes[2]]
+    assert runner.sqnr_of_samples(boxes, near) == pytest.approx(44.26, abs=0.01)
+    assert runner.agreement(boxes, near) == pytest.approx(2 / 3)
+    assert runner.sqnr_of_samples(boxes[:1], boxes[1:2]) is None
+    assert not runner.agrees([runner.agreement(boxes, boxes[1:] + boxes[:1])], [1.0])
+    assert runner.agreement([np.zeros((0, 3), np.int64)], [np.zeros((0, 3), np.int64)]) == 1.0
+
+
+def test_outputs_that_are_no_arrays() -> None:
+    np.testing.assert_array_equal(runner.as_array([{"b": 2.0, "a": 1.0}, {"b": 4.0, "a": 3.0}]), [1.0, 2.0, 3.0, 4.0])
+    np.testing.assert_array_equal(runner.as_array([np.ones(2), np.zeros((1, 1))]), [1.0, 1.0, 0.0])
+    assert runner.as_array(None).size == runner.as_array([]).size == 0
+    assert runner.as_array(np.float32(2)).shape == ()
+    words = runner.as_array(np.array(["no", "yes"], object))
+    assert (words.dtype.kind, runner.agreement([words], [words[::-1]])) == ("U", 0.0)
+
+
 def test_times_are_taken_in_turns() -> None:
     calls: list[str] = []
     functions = [lambda feeds: calls.append("a"), lambda feeds: calls.append("b")]
@@ -113,3 +135,8 @@ def test_times_are_taken_in_turns() -> None:
     assert calls == ["a", "b"] * 6
     assert [len(t) for t in times] == [4, 4]
     assert all(t >= 0 for mine in times for t in mine)
+
+
+@pytest.mark.parametrize(("numbers", "good"), [(8, True), (100, False)])
+def test_few_numbers_say_little(numbers: int, good: bool) -> None:
+    assert runner.close_enough([25.6], [32.7], [numbers]) is good

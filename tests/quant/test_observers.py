@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dsedge.quant.contract import NumberFormat
-from dsedge.quant.observers import BINS, METHODS, Method, Observer
+from dsedge.quant.observers import BINS, LEAST_GAIN, METHODS, Method, Observer
 from dsedge.quant.qparams import activation_qparams, quantize
 
 U8 = NumberFormat("uint8", symmetric=False)
@@ -149,7 +149,7 @@ def test_mse_range_is_near_the_best_there_is(x: np.ndarray) -> None:
     shrink = np.linspace(0.05, 1, 20)
     lows, highs = (shrink if low < 0 else [0.0]), (shrink if high > 0 else [0.0])
     best = min(error(x, low * a, high * b) for a in lows for b in highs)
-    assert chosen <= best * 1.05
+    assert chosen <= best * 1.05 * LEAST_GAIN  # less is not worth clipping for
 
 
 def test_mse_range_of_a_gaussian_is_the_known_one() -> None:

@@ -44,7 +44,7 @@ def _taken(node: ir.Node) -> bool:
     value = node.inputs[0]
     shape = dims(value) if value is not None else None
     if node.op_type == "MaxPool":
-        return shape is not None and len(shape) == 4 and len(node.outputs) == 1
+        return shape is not None and len(shape) > 2 and len(node.outputs) == 1
     if node.op_type == "DepthToSpace" and node.attributes.get_string("mode", "DCR") == "DCR" and shape is not None:
         block = node.attributes.get_int("blocksize", 1)
         return isinstance(shape[1], int) and isinstance(shape[3], int) and shape[1] >= _LEAST_CHANNELS * block * block
@@ -69,14 +69,19 @@ def move_codes(graph: ir.Graph, node: ir.Node, before: ir.Node, behind: ir.Node,
         }
         steps = [ir.node("ReduceMax", [codes, *node.inputs[1:]], attributes, name=node.name)]
     elif node.op_type == "MaxPool":
-        steps = [_transpose(codes, _LAST, f"{node.name}_last")]
+        assert codes.shape is not None
+        space = range(2, len(codes.shape))
+        steps = [_transpose(codes, [0, *space, 1], f"{node.name}_last")]
         attributes = {name: node.attributes[name] for name in _POOL if name in node.attributes}
         steps.append(ir.node("NhwcMaxPool", steps[-1].outputs, attributes, domain=DOMAIN, name=node.name))
-        steps.append(_transpose(steps[-1].outputs[0], _FIRST, f"{node.name}_first"))
+        steps.append(
+            _transpose(steps[-1].outputs[0], [0, 1 + len(space), *(i - 1 for i in space)], f"{node.name}_first")
+        )
     else:
         steps = _spread(graph, node, codes, taken)
     for step in steps:
         step.outputs[0].name, step.outputs[0].type = fresh(f"{step.name}_codes", taken), codes.type
+    steps[-1].outputs[0].shape = behind.outputs[0].shape
     graph.insert_before(node, steps)
     behind.outputs[0].replace_all_uses_with(steps[-1].outputs[0], replace_graph_outputs=True)
     for old in (behind, node):

@@ -17,11 +17,11 @@ from dsedge.bench.runner import sqnr
 from dsedge.data import Batch
 from dsedge.model import Model
 from dsedge.passes.normalize import normalize
-from dsedge.quant.rounding import round_weights
 from dsedge.quant.calibrate import assign_ranges, calibrate
 from dsedge.quant.insert import insert
 from dsedge.quant.plan import QuantPlan
 from dsedge.quant.precision import annotate_as_asked, parse_request
+from dsedge.quant.rounding import round_weights
 from dsedge.target import load_target
 
 HOST = load_target("pos-x86")
