@@ -29,6 +29,7 @@ from dsedge.verify import (
     open_artifact,
     predictor,
     run_all,
+    run_original,
 )
 
 DYNAMIC_MARGIN_DB = 20.0
@@ -88,13 +89,18 @@ def baseline(model: Model, backend: Backend, folder: Path, samples: list[Batch],
     """Build and judge the float artifact, in the folder `float` of the workspace.
 
     Raises:
+        LoadError: DS122 when the model does not run on a sample.
         VerifyError: DS501 when it does not compute what the graph does on the reference executor.
     """
     where = folder / "float"
     where.mkdir()
     artifact = backend.build(model.graph, where)
     predict = open_artifact(backend, artifact.main)
-    outputs = run_all(predict, samples)
+    try:
+        outputs = run_all(predict, samples)
+    except VerifyError:
+        run_original(model, samples)  # which says so when the samples are to blame
+        raise
     graph_outputs = run_all(predictor(model.graph), samples[:GOLDEN_SAMPLES])
     _, complaint = compare_floats(model.outputs, graph_outputs, outputs[:GOLDEN_SAMPLES])
     if complaint:
@@ -133,7 +139,7 @@ def verified(
     got = run_all(predict, base.samples)
     golden = golden_count(base.samples, base.outputs, got)
     simulated = run_all(predictor(qdq, optimize=False), base.samples[:golden])
-    dynamic = any(node.precision == "int8_dynamic" for node in plan.nodes.values())
+    dynamic = any(node.precision in ("int8_dynamic", "int4") for node in plan.nodes.values())
     margin = DYNAMIC_MARGIN_DB if dynamic else 3.0
     near = fidelity(base.samples, base.outputs, simulated, got, margin_db=margin)
     metric = judge.compare(base.value[0], predict) if judge and base.value else None
@@ -149,7 +155,9 @@ def measured(found: Candidate, base: Baseline, backend: Backend, target: Target)
             "float32": open_artifact(backend, base.artifact.main, THREADS),
             precision(found.plan): open_artifact(backend, found.artifact.main, THREADS),
         }
-        rows = measure(runs, base.samples[0].feeds, f"{backend.NAME} {backend.version()}", THREADS)
+        # Of samples of several lengths the longest: it is what a budget has to hold for.
+        longest = max(base.samples, key=lambda sample: sum(array.size for array in sample.feeds.values()))
+        rows = measure(runs, longest.feeds, f"{backend.NAME} {backend.version()}", THREADS)
     judged = [
         *found.gates,
         *gates.latency_gates(
@@ -191,13 +199,16 @@ def float_candidate(
         kept = annotate_as_asked(graph, contract, request, lifted=lifted)
     elif rejected is None:
         failed = [Gate(name=request.base, limit=1, value=0, passed=False, note=f"nothing in the model runs in {asked}")]
-        notes = [*notes, f"nothing in the model can run in {asked} on this runtime: this is the float artifact"]
+        forbidden = f", with --precision {request}" if request.entries else ""
+        reason = f"nothing in the model can run in {asked} on this runtime{forbidden}: this is the float artifact"
+        notes = [*notes, reason]
         shipped = {node.name or "": f"no {asked} artifact was found, so the float one was shipped" for node in graph}
         kept = annotate_as_asked(graph, contract, request, lifted=lifted)
         if kept.quantized:
             kept = annotate_as_asked(graph, contract, request, lifted=shipped | dict(lifted))
     else:
-        failed = rejected.gates
+        refused = f"of the {asked} artifact, which was refused"
+        failed = [g.model_copy(update={"note": f"{refused}; {g.note}" if g.note else refused}) for g in rejected.gates]
         names = ", ".join(gate.name for gate in failed if gate.passed is False)
         notes = [*notes, f"no {asked} artifact passed its gates ({names}): this is the float one"]
         reason = f"the {asked} artifact failed a gate ({names}), so the float one was shipped"

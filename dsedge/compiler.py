@@ -116,6 +116,8 @@ def compile(
             calibration = "random"
         samples = _open_calibration(calibration, source, recipe)
         judge = judge_by(evaluate, max_drop, source, recipe)
+    if judge and max_drop is None:
+        notes.append("accuracy was measured, and nothing judges it: give --max-drop")
     if simplify is not None:
         steps.tell("simplify", 0)
         source, record = simplified(source, simplify)
@@ -225,6 +227,10 @@ def _require_float(model: Model) -> None:
                 where=model.source,
                 hint="export the model with float32 inputs",
             )
+    for spec in model.outputs:
+        if spec.dtype not in _INPUT_DTYPES and spec.dtype != "unknown":
+            what = f"output {spec.name!r} is {spec.dtype}, which cannot be compared"
+            raise LoadError("DS106", what, where=model.source, hint="export the model with float32 outputs")
 
 
 def _require_opset(model: Model, backend: Backend, target: Target) -> None:
@@ -245,5 +251,7 @@ def _require_supported(model: Model, backend: Backend) -> None:
             if findings[0].op
             else f"{backend.NAME} refuses the model: {findings[0].reason}",
             where=model.source,
-            hint="replace these operators before the export, or choose another --runtime",
+            hint="replace these operators before the export, or choose another --runtime"
+            if findings[0].op
+            else "correct this and export the model again",
         )

@@ -20,6 +20,7 @@ CODES = {
     "DS107": "PyTorch could not export the module",
     "DS108": "the model uses an opset that cannot be brought to the canonical one",
     "DS109": "the model is quantized already",
+    "DS110": "the model's outputs are random",
     # load: calibration and evaluation data
     "DS121": "the data file is missing or cannot be read",
     "DS122": "the data does not fit the model's inputs",

@@ -156,6 +156,8 @@ def search(
         near = found.fidelity.sqnr_db
         if judge is None and near is not None and near < POOR_DB:
             hint = "and nothing judges accuracy: give --eval"
+            if data.source == "random":
+                hint = "on noise, for which outputs may be next to nothing: give real data with --calib and --eval"
             notes.append(f"outputs are only {near:.1f} dB from the float model's, {hint}")
         same = found.fidelity.same_lengths
         if judge is None and same < 1.0:

@@ -105,8 +105,8 @@ def same_function(original: Model, normalized: Model, samples: Sequence[Batch], 
         )
     reference = _widened(original)
     if reference is not original:
-        _run_original(original, samples[:1])
-    before = _run_original(reference, samples)
+        run_original(original, samples[:1])
+    before = run_original(reference, samples)
     after = run_all(predictor(normalized.graph, optimize=optimize), samples)
     largest, complaint = compare_floats(original.outputs, before, after)
     if complaint:
@@ -136,8 +136,12 @@ def _widened(model: Model) -> Model:
     return model.with_graph(graph)
 
 
-def _run_original(model: Model, samples: Sequence[Batch]) -> Outputs:
-    """The outputs of a model as it was loaded: when it fails on a sample, the sample does not fit it."""
+def run_original(model: Model, samples: Sequence[Batch]) -> Outputs:
+    """The outputs of a model's graph, executed node by node.
+
+    Raises:
+        LoadError: DS122 when it fails on a sample, which then does not fit the model.
+    """
     predict = predictor(model.graph, optimize=False)
     try:
         return run_all(predict, samples)

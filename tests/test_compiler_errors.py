@@ -100,8 +100,3 @@ def test_an_error_in_the_user_s_data_is_the_user_s(tmp_path: Path) -> None:
         dsedge.compile(chain(), target=BOARD, calibration=broken(), output=tmp_path / "out")
     assert "sample41.png" in str(caught.value)
     assert "output folder" not in str(caught.value)
-
-
-def test_a_model_that_is_quantized_already_is_refused(tmp_path: Path) -> None:
-    bundle = dsedge.compile(chain(), target=BOARD, calibration="random", output=tmp_path / "out")
-    refused("DS109", bundle.file("model"), target=BOARD, calibration="random", output=tmp_path / "again")

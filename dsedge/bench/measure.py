@@ -35,7 +35,8 @@ def measure(runs_of: Mapping[str, Predict], feeds: Feeds, runtime: str, threads:
     once = sum(min(times) for times in trial)
     runs = int(np.clip(_BUDGET_MS / max(once, 1e-3), *_RUNS))
     batch = next((len(array) for array in feeds.values() if array.ndim), 1)
-    conditions = _conditions() | {"batch": batch}
+    shapes = ", ".join(f"{name} {'x'.join(map(str, array.shape)) or 'scalar'}" for name, array in feeds.items())
+    conditions = _conditions() | {"batch": batch, "inputs": shapes}
     return [
         Latency(
             runtime=runtime,

@@ -100,7 +100,7 @@ def compare(golden, run, inputs):
 
     Returns:
         For each output: `sqnr_db`, against the float model, see `sqnr_of_samples`; and `agreement` with what was
-        expected; and how many `numbers` they are. `max_abs_from_expected`: of all float outputs where the lengths agree.
+        expected; and how many `numbers` they are. `max_abs_from_expected`: of all float outputs where lengths agree.
     """
     count = min(len(array) for array in golden.values())
     feeds = [{spec["name"]: np.asarray(golden[f"input_{i}"][n]) for i, spec in enumerate(inputs)} for n in range(count)]
@@ -176,6 +176,8 @@ def main():
     parser.add_argument("--runs", type=int, default=100, help="timed runs (default 100)")
     parser.add_argument("--threads", type=int, default=None, help="threads (default: the runtime's)")
     args = parser.parse_args()
+    if args.runs < 1:
+        parser.error("--runs: at least 1")
     here = pathlib.Path(__file__).resolve().parent
     manifest = json.loads((here / "manifest.json").read_text(encoding="utf-8"))
     name = next(f["path"] for f in manifest["files"] if f["role"] == "model")
@@ -189,6 +191,8 @@ def main():
             np.savez(args.output, **named)
         print(json.dumps({k: {"shape": list(v.shape), "dtype": str(v.dtype)} for k, v in named.items()}))
         return 0
+    if not (here / "golden.npz").is_file():
+        parser.error("golden.npz is missing beside run.py: copy the whole bundle")
     with np.load(here / "golden.npz", allow_pickle=False) as data:
         golden = dict(data)
     if args.bench:

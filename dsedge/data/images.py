@@ -41,12 +41,12 @@ def image_folder(
     layout, images = spec.layout, list_files(folder, _SUFFIXES)
     labels: Sequence[Any] = [None] * len(images)
     if isinstance(recipe, LetterboxRecipe):
-        size = _frame(spec, layout, recipe)
+        size = _frame(spec, layout, recipe.size)
         fitted = _letterboxed(recipe, size)
         if labelled:
             labels = read_boxes(images, size, _sizes(images))
     else:
-        fitted = _cropped(recipe)
+        fitted = _cropped(_sized(spec, layout, recipe))
         if labelled:
             labels = class_indices(folder, images)
 
@@ -58,11 +58,18 @@ def image_folder(
     return Source(where, read, len(images), lambda: digest(folder, images, recipe))
 
 
-def _frame(spec: TensorSpec, layout: str, recipe: LetterboxRecipe) -> tuple[int, int]:
+def _frame(spec: TensorSpec, layout: str, size: tuple[int, int]) -> tuple[int, int]:
     """Height and width that the model fixes, else the recipe's."""
     fixed = [(spec.shape or ())[layout.index(axis)] for axis in "HW"]
-    height, width = (have if isinstance(have, int) else want for have, want in zip(fixed, recipe.size, strict=True))
+    height, width = (have if isinstance(have, int) else want for have, want in zip(fixed, size, strict=True))
     return height, width
+
+
+def _sized(spec: TensorSpec, layout: str, recipe: ImageRecipe) -> ImageRecipe:
+    """The recipe with the crop that the model fixes, and a resize in proportion to it."""
+    crop = _frame(spec, layout, recipe.crop)
+    resize = max(round(recipe.resize * max(crop) / max(recipe.crop)), *crop)
+    return recipe.model_copy(update={"crop": crop, "resize": resize if crop != recipe.crop else recipe.resize})
 
 
 def _open(path: Path, use: Callable[[Any], Any]) -> Any:

@@ -2,19 +2,20 @@
 
 Floats are standard normal. Integers are indices where the graph uses them as such: below the length of the axis that a
 Gather takes from, or of a OneHot. Masks (by name) and truth values are ones, so that nothing is masked. Other
-integers are 0 or 1, uint8 is 0 to 255, strings are "text".
+integers are 0 or 1, uint8 is 0 to 255, strings are "text". Open axes have the length that weights impose, if any do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from dsedge.data.batches import Source
 from dsedge.data.fit import Feeds, batch_axis, takes_samples
+from dsedge.data.lengths import imposed_lengths
 from dsedge.errors import LoadError
 from dsedge.model import TensorSpec, static_shape
 
@@ -34,8 +35,15 @@ def random_source(model: ir.Model, inputs: Sequence[TensorSpec]) -> Source:
         LoadError: DS122 for an input whose rank or dtype is not known, or that is too large.
     """
     single = takes_samples(inputs)
-    shapes = [_shape(spec, single) for spec in inputs]
     values = {value.name: value for value in model.graph.inputs}
+    imposed = {spec.name: imposed_lengths(values[spec.name]) for spec in inputs}
+    symbols = {
+        dim: imposed[spec.name][axis]
+        for spec in inputs
+        for axis, dim in enumerate(spec.shape or ())
+        if isinstance(dim, str) and axis in imposed[spec.name]
+    }
+    shapes = [_shape(spec, single, imposed[spec.name], symbols) for spec in inputs]
     bounds = [index_bound(values[spec.name]) for spec in inputs]
 
     def read() -> Iterator[tuple[Feeds, None]]:
@@ -69,14 +77,17 @@ def index_bound(value: ir.Value) -> int | None:
     return min(bounds, default=None)
 
 
-def _shape(spec: TensorSpec, single: bool) -> list[int]:
+def _shape(spec: TensorSpec, single: bool, imposed: Mapping[int, int], symbols: Mapping[str, int]) -> list[int]:
     numbers = spec.dtype not in ("string", "unknown") and np.dtype(spec.dtype).kind in "fiub"
     if spec.shape is None or not (numbers or spec.dtype == "string"):
         hint = "give real samples"
         raise LoadError("DS122", f"no random data can be made for {spec}", where="random", hint=hint)
     axis = batch_axis(spec)
-    open_ = [1 if i == axis else LENGTH for i in range(len(spec.shape))]
-    sizes = [dim if isinstance(dim, int) else size for dim, size in zip(spec.shape, open_, strict=True)]
+    open_ = [1 if i == axis else imposed.get(i, LENGTH) for i in range(len(spec.shape))]
+    sizes = [
+        dim if isinstance(dim, int) else symbols.get(dim or "", size)
+        for dim, size in zip(spec.shape, open_, strict=True)
+    ]
     if single:
         del sizes[axis]
     if math.prod(sizes) > _MOST_NUMBERS:

@@ -18,6 +18,7 @@ from dsedge.frontend.sparse import densify
 from dsedge.frontend.tensors import HINT_BROKEN, check_tensor, declared_bytes, tensors
 from dsedge.frontend.versions import settle_versions
 from dsedge.model import Model, static_shape
+from dsedge.passes.detach import forget_maps, holds_map
 
 if TYPE_CHECKING:
     import onnx
@@ -77,6 +78,8 @@ def from_proto(proto: onnx.ModelProto, name: str, source: str, fingerprint: str,
     for tensor in tensors(proto):
         check_tensor(tensor, source)
     densify(proto, source)
+    _refuse_maps(proto, source)
+    forget_maps(proto.graph)
     try:
         if folder is not None:
             onnx.external_data_helper.load_external_data_for_model(proto, str(folder))
@@ -100,6 +103,13 @@ def from_proto(proto: onnx.ModelProto, name: str, source: str, fingerprint: str,
                 "DS106", f"input {spec.name!r} has an axis of length 0", where=source, because=f"its shape is {spec}"
             )
     return model
+
+
+def _refuse_maps(proto: onnx.ModelProto, source: str) -> None:
+    for value in proto.graph.input:
+        if holds_map(value.type):
+            hint = "export the model with tensors as inputs"
+            raise LoadError("DS106", f"input {value.name!r} is a map", where=source, hint=hint)
 
 
 def _name_nodes(graph: ir.Model) -> None:

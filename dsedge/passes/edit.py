@@ -8,6 +8,9 @@ from typing import TypeGuard
 import numpy as np
 import onnx_ir as ir
 
+REPLACES = "dsedge.replaces"
+"""Metadata of a node that a backend wrote for another one: that one's type and name, "ConvTranspose up1"."""
+
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import onnx
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from dsedge.passes.base import Pass
+from dsedge.passes.detach import attach_weights, detach_weights, forget_maps
 
 # onnx names an axis that it knows nothing about unk__0, unk__1, ...; that is no knowledge worth keeping.
 _UNKNOWN = "unk__"
@@ -35,21 +36,45 @@ class InferShapes(Pass):
         declared = {value: value.shape for value in _values(model) if value.producer() is not None}
         for value in declared:
             value.shape = None
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+        _infer(model)
         for value in _values(model):
             value.shape = _settled(value, declared.get(value))
         return ir.passes.PassResult(model, _snapshot(model) != before)
 
 
+def _infer(model: ir.Model) -> None:
+    """Sets the types and shapes that onnx finds; none when its inference fails."""
+    weights = detach_weights(model.graph)
+    try:
+        proto = onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True)
+        forget_maps(proto.graph)
+        inferred = ir.from_proto(proto)
+    except Exception:  # it raises whatever its C++ code or the file format's does
+        return
+    finally:
+        attach_weights(model.graph, weights)
+    for graph, other in zip(model.graphs(), inferred.graphs(), strict=True):
+        found = {value.name: value for value in _of_graph(other)}
+        for value in _of_graph(graph):
+            source = found.get(value.name)
+            if source is not None and not value.is_initializer():
+                value.shape = source.shape if source.shape is not None else value.shape
+                value.type = source.type if source.dtype is not None else value.type
+
+
+def _of_graph(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    for node in graph:
+        yield from node.outputs
+
+
 def _values(model: ir.Model) -> Iterator[ir.Value]:
     for graph in model.graphs():
-        yield from graph.inputs
-        for node in graph:
-            yield from node.outputs
+        yield from _of_graph(graph)
 
 
-def _snapshot(model: ir.Model) -> list[tuple[ir.DataType | None, ir.Shape | None]]:
-    return [(value.dtype, value.shape) for value in _values(model)]
+def _snapshot(model: ir.Model) -> list[tuple[ir.TypeProtocol | None, ir.Shape | None]]:
+    return [(value.type, value.shape) for value in _values(model)]
 
 
 def _settled(value: ir.Value, declared: ir.Shape | None) -> ir.Shape | None:

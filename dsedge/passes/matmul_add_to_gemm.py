@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from dsedge.model import dims
 from dsedge.passes.base import Pass
-from dsedge.passes.edit import FLOATS, array, fresh, is_constant, label, nodes, value_names
+from dsedge.passes.edit import FLOATS, array, fresh, is_constant, label, nodes, set_constant, value_names
 
 
 class MatmulAddToGemm(Pass):
@@ -16,7 +16,8 @@ class MatmulAddToGemm(Pass):
     What:
         MatMul of a value and a constant 2-D weight, with the Add of a constant bias of one element a column where there
         is one, becomes a Gemm of the MatMul's name. A value of rank 3 and up (batch, sequence, features) is reshaped to
-        a matrix before it and back behind it; layers that read the same value share the first reshape.
+        a matrix before it and back behind it; layers that read the same value share the first reshape. The bias of a
+        Gemm that is a row [1, columns] becomes a vector.
     Why:
         A Gemm holds its bias, so the bias can be quantized with it as int32. ONNX Runtime on x86 runs the quantized
         Gemm 2.9 times as fast as float, a quantized MatMul with a separate float Add at 0.56. A Reshape moves no data.
@@ -33,6 +34,8 @@ class MatmulAddToGemm(Pass):
         modified = False
         shapes = _Shapes(value_names(model))
         for node in nodes(model):
+            if node.op_type == "Gemm":
+                modified |= _flatten_bias(node)
             if node.op_type != "MatMul" or not is_constant(node.inputs[1]):
                 continue
             reason = _unfit(node)
@@ -42,6 +45,17 @@ class MatmulAddToGemm(Pass):
                 _rewrite(node, shapes)
                 modified = True
         return ir.passes.PassResult(model, modified)
+
+
+def _flatten_bias(node: ir.Node) -> bool:
+    """Whether the bias of a Gemm was a constant row [1, columns] and is a vector now, as quantizers want it."""
+    bias, weight = node.inputs[2] if len(node.inputs) > 2 else None, node.inputs[1]
+    matrix = dims(weight) if weight is not None else None
+    columns = matrix[0 if node.attributes.get_int("transB", 0) else 1] if matrix else None
+    if not is_constant(bias) or array(bias).ndim != 2 or array(bias).shape != (1, columns):
+        return False
+    set_constant(node, 2, array(bias)[0], f"{bias.name}_vector")
+    return True
 
 
 def _unfit(node: ir.Node) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import onnx_ir as ir
 
 from dsedge.model import Model
@@ -78,7 +80,11 @@ def normalize(model: Model) -> tuple[Model, list[PassRecord]]:
 def clone(graph: ir.Model) -> ir.Model:
     """A copy of a graph that shares its weights."""
     try:
-        return graph.clone()
+        copied = graph.clone()
     except (ValueError, RuntimeError):
         # clone() needs sorted nodes; through the file format the order does not matter, but weights are copied.
         return ir.from_proto(ir.to_proto(graph))
+    for part in copied.graphs():
+        for value in (*part.inputs, *part.initializers.values(), *(v for node in part for v in node.outputs)):
+            value.type = deepcopy(value.type)  # clone() shares the types, and a type can be changed in place
+    return copied

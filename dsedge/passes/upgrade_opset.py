@@ -7,13 +7,13 @@ from onnx import version_converter
 
 from dsedge.errors import LoadError
 from dsedge.passes.base import Pass
+from dsedge.passes.detach import attach_weights, detach_weights, forget_maps
 from dsedge.passes.edit import nodes
 
 CANONICAL_OPSET = 20
 _OLDEST = 7  # ONNX Runtime guarantees nothing below, and the converter mishandles the broadcasting of that time
+_BATCHED_SCAN = 8
 _IR_VERSION = 9  # the lowest version of the file format that holds this opset
-_SMALL = 1024  # bytes; axes, pads and shapes are below it
-_NATIVE = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL})
 
 
 class UpgradeOpset(Pass):
@@ -53,13 +53,16 @@ class UpgradeOpset(Pass):
 def _convert(model: ir.Model, source: int) -> None:
     if source < _OLDEST:
         raise _refused(source, f"models are read from opset {_OLDEST} on")
-    weights = _detach_weights(model.graph)
+    if source <= _BATCHED_SCAN and any(node.op_type == "Scan" for node in nodes(model)):
+        raise _refused(source, f"Scan had a batch axis up to opset {_BATCHED_SCAN}, and the converter ignores it")
+    weights = detach_weights(model.graph)
     try:
         proto = version_converter.convert_version(ir.to_proto(model), CANONICAL_OPSET)
     except Exception as error:
         raise _refused(source, str(error).strip() or type(error).__name__) from error
+    forget_maps(proto.graph)
     graph = ir.from_proto(proto).graph
-    _attach_weights(graph, weights)
+    attach_weights(graph, weights)
     _restore_names(model.graph, graph)
     model.graph = graph
     if source <= 10:
@@ -73,30 +76,6 @@ def _refused(source: int, because: str) -> LoadError:
         because=because,
         hint=f"export the model again with opset {CANONICAL_OPSET}",
     )
-
-
-def _detach_weights(graph: ir.Graph) -> dict[str, ir.TensorProtocol]:
-    """Makes large initializers inputs without data, and returns their data by name."""
-    weights: dict[str, ir.TensorProtocol] = {}
-    for name, value in list(graph.initializers.items()):
-        tensor = value.const_value
-        if tensor is None or value.is_graph_output():
-            continue
-        if tensor.nbytes > _SMALL or tensor.dtype not in _NATIVE or isinstance(tensor, ir.ExternalTensor):
-            weights[name] = tensor
-            del graph.initializers[name]
-            value.shape, value.type = ir.Shape(tensor.shape), ir.TensorType(tensor.dtype)  # type: ignore[arg-type]
-            if not value.is_graph_input():
-                graph.inputs.append(value)
-    return weights
-
-
-def _attach_weights(graph: ir.Graph, weights: dict[str, ir.TensorProtocol]) -> None:
-    for value in [value for value in graph.inputs if value.name in weights]:
-        assert value.name is not None
-        graph.inputs.remove(value)
-        value.const_value = weights[value.name]
-        graph.register_initializer(value)
 
 
 def _restore_names(old: ir.Graph, new: ir.Graph) -> None:

@@ -103,7 +103,8 @@ def read_plan(graph: ir.Graph, contract: Contract) -> QuantPlan:
 
     Returns:
         A plan without values. INT8 is what reads all its activations and weights through DequantizeLinear, and what is
-        fused into such a node; quantizers themselves are not listed.
+        fused into such a node; INT4 is what reads weights of 4 bits so, and its activations in float. Quantizers
+        themselves are not listed.
     """
     nodes: dict[str, NodePlan] = {}
     for node in graph:
@@ -117,6 +118,8 @@ def read_plan(graph: ir.Graph, contract: Contract) -> QuantPlan:
             plan = NodePlan(plan.name, plan.op_type, "int8", f"fused into {head}", head=head, result=plan.result)
         elif _reads_codes(node):
             plan = NodePlan(plan.name, plan.op_type, "int8", REASON, result=plan.result)
+        elif _reads_blocks(node):
+            plan = NodePlan(plan.name, plan.op_type, "int4", REASON, result=plan.result)
         elif all(out.dtype is not None and not out.dtype.is_floating_point() for out in node.outputs):
             plan = NodePlan(plan.name, plan.op_type, "integer", "works on codes, shapes or indices", result=plan.result)
         nodes[plan.name] = plan
@@ -168,3 +171,9 @@ def _forget_types(graph: ir.Graph) -> None:
         for out in node.outputs:
             if not out.is_graph_output() and out.dtype in (ir.DataType.UINT8, ir.DataType.INT8):
                 out.type = None
+
+
+def _reads_blocks(node: ir.Node) -> bool:
+    makers = [value.producer() for value in node.inputs if value is not None]
+    codes = [maker.inputs[0] for maker in makers if maker is not None and maker.op_type == "DequantizeLinear"]
+    return any(code is not None and code.dtype in (ir.DataType.INT4, ir.DataType.UINT4) for code in codes)

@@ -175,9 +175,9 @@ def mse_range(observer: Observer, levels: int) -> tuple[float, float]:
     """The range with the least mean squared error of quantization.
 
     The error is that of rounding, step^2/12 for every value inside that is not exactly zero, and that of clipping,
-    summed over the histogram. Both ends are searched over 128 shrinking candidates each, all pairs at once; a range that
-    gains little over the whole one is not taken, because other samples may reach farther than these. The
+    summed over the histogram. Both ends are searched over 128 shrinking candidates each, all pairs at once. The
     rounding model is that of Widrow, "Statistical Analysis of Amplitude-Quantized Sampled-Data Systems" (1961).
+    A range that gains little over the whole one is not taken, because other samples may reach farther than these.
     """
     assert observer.counts is not None
     counts, centers = observer.counts.astype(np.float64), _edges(observer)[:-1] + observer.width / 2

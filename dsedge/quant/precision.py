@@ -9,7 +9,8 @@ others are `name=precision`, and of several that fit a node the last one decides
 - an operator type, exactly as ONNX writes it. MatMul and Gemm mean the same here, because a normalizing pass writes
   one as the other;
 - with a wildcard (* ? [), a pattern over whole names;
-- a whole name, or one of its parts between "/" and ".": `head` fits "/head/fc/MatMul" and "head.weight".
+- a whole name, or parts of it between "/" and ".": `head` fits "/head/fc/MatMul" and "head.weight", and `body.0` fits
+  "body.0.weight" and "/body/body.0/Conv".
 
 Names are those of a node, of the values that it writes, and of the constants that it reads: exporters that number their
 nodes keep the module's name in those of its weights.
@@ -216,7 +217,7 @@ def _fits(name: str, node: ir.Node) -> bool:
         return True
     if any(c in name for c in "*?["):
         return any(fnmatchcase(own, name) for own in _names(node))
-    return name in _names(node) or name in _parts(node)
+    return any(f"/{name}/".replace(".", "/") in f"/{own}/".replace(".", "/") for own in _names(node))
 
 
 def _names(node: ir.Node) -> list[str]:

@@ -18,6 +18,8 @@ from dsedge.target import host_isa
 EXTRAS = {
     "torch": ("torch", "compiling nn.Module, training passes"),
     "images": ("pillow", "calibration from folders of images"),
+    "metrics": ("pycocotools", "mAP"),
+    "simplify": ("onnxsim", "--simplify onnxsim and onnxslim"),
 }
 
 

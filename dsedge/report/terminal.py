@@ -131,7 +131,7 @@ def verification(bundle: Bundle, found: Mapping[str, Any]) -> RenderableType:
             ("runtime", f"{manifest.runtime.name}, compiled with {manifest.runtime.version}"),
             ("against float", ", ".join(ratios)),
             ("against compile", f"max abs difference {number(found['max_abs_from_expected'])}"),
-            ("agreement", f"{agreement} (of floats the lengths)"),
+            ("agreement", f"{agreement} of integers and of lengths are equal"),
             ("status", manifest.status),
         ]
     )

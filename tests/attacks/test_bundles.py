@@ -207,5 +207,5 @@ def test_other_files_of_a_bundle(cli: Cli, bundle: Path) -> None:
 
 def test_a_bundle_is_no_model_and_no_data(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     refused(cli("compile", bundle, "-t", "pos", "--calib", CALIBRATION, "-o", tmp_path / "out"), "DS101", "folder")
-    refused(cli("compile", MODEL, "-t", "pos", "--calib", bundle, "-o", tmp_path / "out"), "DS127")
+    refused(cli("compile", MODEL, "-t", "pos", "--calib", bundle, "-o", tmp_path / "out"), "DS122")
     refused(cli("compile", MODEL, "-t", "pos", "--calib", bundle / "golden.npz", "-o", tmp_path / "out"), "DS122")

@@ -68,7 +68,7 @@ REFUSED: dict[str, tuple[str, str, Change]] = {
     "input of no type": ("DS106", "'x'", lambda p: input_type(p, 0)),
     "input of an unknown type": ("DS102", "", lambda p: input_type(p, 77)),
     "complex input": ("DS106", "complex64", lambda p: input_type(p, TensorProto.COMPLEX64)),
-    "string input": ("DS122", "string", lambda p: input_type(p, TensorProto.STRING)),
+    "string input": ("DS201", "string", lambda p: input_type(p, TensorProto.STRING)),
     "untyped input": ("DS106", "'x'", untyped),
     "two outputs of one name": ("DS106", "declared twice", lambda p: p.graph.output.append(p.graph.output[0])),
     "an output that nothing computes": ("DS106", "'ghost'", lambda p: output(p, "ghost")),
@@ -130,7 +130,7 @@ def test_text_that_is_not_utf8(attempt: Attempt, tmp_path: Path, field: bytes) -
 def test_a_convolution_of_no_groups(attempt: Attempt, tmp_path: Path) -> None:
     proto = small()
     proto.graph.node[0].attribute.append(helper.make_attribute("group", 0))
-    refused(attempt(model=save(proto, tmp_path / "m.onnx"), calib="random"), "DS502", "group", exit_code=3)
+    refused(attempt(model=save(proto, tmp_path / "m.onnx"), calib="random"), "DS122", "group")
 
 
 def test_all_unsupported_operators_are_listed(cli: Callable[..., Ended], attempt: Attempt, tmp_path: Path) -> None:
@@ -144,7 +144,9 @@ def test_all_unsupported_operators_are_listed(cli: Callable[..., Ended], attempt
 
 
 def test_a_quantized_model(attempt: Attempt, compiled: Path) -> None:
-    refused(attempt(model=compiled / "model.onnx"), "DS109", "QuantizeLinear")
+    ended = attempt(model=compiled / "model.onnx")
+    assert ended.code in (0, 1)
+    assert "note: the model came quantized: scales and placement are its own" in ended.out
 
 
 def test_nothing_to_quantize_ships_the_float_model(attempt: Attempt, tmp_path: Path) -> None:

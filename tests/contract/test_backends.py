@@ -68,7 +68,8 @@ def test_it_has_a_contract_for_every_board_that_lists_it(backend: Backend) -> No
         low, high = contract.opset
         assert 10 <= low <= high <= newest
         assert low <= 20, "the canonical opset is within reach"
-        assert len({(r.domain, r.op) for r in contract.operators}) == len(contract.operators)
+        general = [(r.domain, r.op) for r in contract.operators if r.only is None]
+        assert len(set(general)) == len(general)
         for rule in contract.operators:
             assert rule.because, rule.op
             if not rule.domain:

@@ -65,3 +65,9 @@ def test_a_bias_that_widens_the_result_stays_an_add(graph, check):
         b=B[None, None],
     )
     assert check(model, "matmul-add-to-gemm").ops["Add"] == 1
+
+
+def test_a_bias_that_is_a_row_becomes_a_vector(graph, check):
+    model = graph("float[N, 3] x", "float[N, 4] y", "y = Gemm(x, w, b)", w=W, b=B[None])
+    result = check(model, "matmul-add-to-gemm")
+    assert result.model.graph.initializers["b"].shape == [4]
