@@ -99,3 +99,29 @@ def time_in_turns(functions: Sequence[Predict], feeds: Feeds, seconds: float) ->
         order = rng.permutation(len(functions))
         column[order] = np.ravel(time_alternately([functions[i] for i in order], feeds, 1, warmup=0))
     return times
+
+
+def float_against_int8(
+    source: Path, contract: Contract, shape: Sequence[int], lifted: Sequence[str], folder: Path, seconds: float
+) -> tuple[float, float, float]:
+    """Time a small model with some of its nodes in float and with all of them in INT8, in turns.
+
+    Args:
+        source: the float ONNX file; its input is `x`.
+        contract: what is INT8.
+        shape: of the input, seeded normal numbers.
+        lifted: names of the nodes in question.
+        folder: to write to; empty but for the source.
+        seconds: for how long, roughly.
+
+    Returns:
+        Median milliseconds in float and in INT8, and the median of their ratio.
+    """
+    feeds = {"x": np.random.default_rng(1).standard_normal(tuple(shape), dtype=np.float32)}
+    functions = []
+    for name, names in (("float", lifted), ("int8", ())):
+        (folder / name).mkdir()
+        artifact = build_int8(source, contract, feeds, folder / name, names)
+        functions.append(load_backend("onnxruntime").load(artifact, 1))
+    in_float, in_int8 = time_in_turns(functions, feeds, seconds)
+    return float(np.median(in_float)), float(np.median(in_int8)), float(np.median(in_int8 / in_float))

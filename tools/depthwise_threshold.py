@@ -18,11 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from common import HOST, build_int8, time_in_turns
+from common import HOST, float_against_int8
 from onnx import TensorProto, helper, numpy_helper
 
 from dsedge.backends.base import load_backend
-from dsedge.backends.onnxruntime import load
 from dsedge.cli.output import show
 from dsedge.quant.contract import Contract
 from dsedge.report.terminal import table
@@ -57,17 +56,6 @@ def without_rule(contract: Contract) -> Contract:
     return replace(contract, operators=tuple(replace(r, when=()) if r.op == "Conv" else r for r in contract.operators))
 
 
-def compare(source: Path, contract: Contract, folder: Path) -> tuple[float, float, float]:
-    """Median milliseconds with it in float and in INT8, and the median of their ratio."""
-    feeds = {"x": np.random.default_rng(1).standard_normal((1, INPUTS, HEIGHT, WIDTH), dtype=np.float32)}
-    functions = []
-    for name, lifted in (("float", ("depthwise", "relu")), ("int8", ())):
-        (folder / name).mkdir()
-        functions.append(load(build_int8(source, contract, feeds, folder / name, lifted), 1))
-    in_float, in_int8 = time_in_turns(functions, feeds, SECONDS)
-    return float(np.median(in_float)), float(np.median(in_int8)), float(np.median(in_int8 / in_float))
-
-
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     contract = without_rule(load_backend("onnxruntime").contract(load_target(HOST)))
@@ -76,9 +64,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "depthwise.onnx"
             write(source, kernel, stride, channels)
-            in_float, in_int8, ratio = compare(source, contract, Path(folder))
+            shape = (1, INPUTS, HEIGHT, WIDTH)
+            times = float_against_int8(source, contract, shape, ("depthwise", "relu"), Path(folder), SECONDS)
         name = f"{kernel}x{kernel}/{stride}, {channels} channels"
-        cells.append((name, f"{in_float:.3f}", f"{in_int8:.3f}", f"{ratio:.2f}"))
+        cells.append((name, *(f"{ms:.3f}" for ms in times[:2]), f"{times[2]:.2f}"))
     columns = ("depthwise convolution", "float ms#", "INT8 ms#", "INT8 / float#")
     show(table(columns, cells, title=f"Depthwise convolutions, contract {contract.id}, 1 thread"))
 

@@ -18,11 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from common import HOST, build_int8, time_in_turns
+from common import HOST, float_against_int8
 from onnx import TensorProto, helper, numpy_helper
 
 from dsedge.backends.base import load_backend
-from dsedge.backends.onnxruntime import load
 from dsedge.cli.output import show
 from dsedge.quant.contract import Contract
 from dsedge.report.terminal import table
@@ -102,28 +101,16 @@ def without_stem_rule(contract: Contract) -> Contract:
     return replace(contract, operators=tuple(replace(rule, alone=None) for rule in contract.operators))
 
 
-def compare(stem: Stem, contract: Contract, folder: Path) -> tuple[float, float, float]:
-    """Median milliseconds with the stem in float and in INT8, and the median of their ratio."""
-    source = folder / "stem.onnx"
-    write_stem(source, stem)
-    shape = (1, stem.channels, stem.size, stem.size)
-    feeds = {"x": np.random.default_rng(1).standard_normal(shape, dtype=np.float32)}
-    functions = []
-    for name, lifted in (("float", ("stem", "relu")), ("int8", ())):
-        (folder / name).mkdir()
-        functions.append(load(build_int8(source, contract, feeds, folder / name, lifted), 1))
-    in_float, in_int8 = time_in_turns(functions, feeds, SECONDS)
-    return float(np.median(in_float)), float(np.median(in_int8)), float(np.median(in_int8 / in_float))
-
-
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     contract = without_stem_rule(load_backend("onnxruntime").contract(load_target(HOST)))
     cells = []
     for stem in sorted(STEMS, key=lambda stem: stem.products):
         with tempfile.TemporaryDirectory() as folder:
-            in_float, in_int8, ratio = compare(stem, contract, Path(folder))
-        cells.append((stem.products, stem, f"{in_float:.3f}", f"{in_int8:.3f}", f"{ratio:.2f}"))
+            source, shape = Path(folder) / "stem.onnx", (1, stem.channels, stem.size, stem.size)
+            write_stem(source, stem)
+            times = float_against_int8(source, contract, shape, ("stem", "relu"), Path(folder), SECONDS)
+        cells.append((stem.products, stem, *(f"{ms:.3f}" for ms in times[:2]), f"{times[2]:.2f}"))
     columns = ("products#", "first convolution", "float ms#", "INT8 ms#", "INT8 / float#")
     show(table(columns, cells, title=f"A convolution that begins INT8, contract {contract.id}, 1 thread"))
 

@@ -68,13 +68,12 @@ def difference(reference, other):
 
 
 def sqnr(reference, other):
-    """Signal-to-quantization-noise ratio in dB; None when identical, -300 when one is not finite where the other is."""
-    signal, noise = (float(np.sum(x**2)) for x in difference(reference, other))
-    if noise == 0.0:
-        return None
-    if not np.isfinite(signal) or not np.isfinite(noise):
-        return -300.0
-    return float(10 * np.log10(max(signal, 1e-300) / noise))
+    """Signal-to-quantization-noise ratio in dB; None when identical, -300 when one is not finite where the other is.
+
+    Or when the shapes differ.
+    """
+    reference, other = np.asarray(reference, np.float64), np.asarray(other, np.float64)
+    return sqnr_of_samples([reference], [other]) if reference.shape == other.shape else -300.0
 
 
 def sqnr_of_samples(reference, other):
@@ -82,8 +81,16 @@ def sqnr_of_samples(reference, other):
 
     Samples in which the lengths differ (the boxes that a suppression left, say) hold nothing to compare.
     """
-    pairs = [(a, b) for a, b in zip(reference, other) if a.shape == b.shape and a.dtype.kind == "f"]
-    return sqnr(*(np.concatenate([a.ravel() for a in side]) for side in zip(*pairs))) if pairs else None
+    signal = noise = 0.0
+    for a, b in zip(reference, other):
+        if a.shape == b.shape and a.dtype.kind == "f":
+            kept, off = difference(a, b)
+            signal, noise = signal + float(np.vdot(kept, kept)), noise + float(np.vdot(off, off))
+    if noise == 0.0:
+        return None
+    if not np.isfinite(signal) or not np.isfinite(noise):
+        return -300.0
+    return float(10 * np.log10(max(signal, 1e-300) / noise))
 
 
 def agreement(reference, other):

@@ -7,7 +7,7 @@ from pathlib import Path
 import depthwise_threshold
 import pytest
 import transposed_threshold
-from common import HOST
+from common import HOST, float_against_int8
 
 from dsedge.backends.base import load_backend
 from dsedge.target import load_target
@@ -26,12 +26,12 @@ def test_a_transposed_convolution_is_compared_with_an_int8_one(tmp_path: Path, m
     assert sizes[0] != sizes[1]
 
 
-def test_a_depthwise_convolution_is_compared_in_both_precisions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(depthwise_threshold, "SECONDS", 0.0)
-    depthwise_threshold.write(tmp_path / "depthwise.onnx", 5, 1, 40)
+def test_a_convolution_is_compared_in_both_precisions(tmp_path: Path) -> None:
+    source = tmp_path / "depthwise.onnx"
+    depthwise_threshold.write(source, 5, 1, 40)
+    shape = (1, depthwise_threshold.INPUTS, depthwise_threshold.HEIGHT, depthwise_threshold.WIDTH)
     contract = depthwise_threshold.without_rule(CONTRACT)
-    assert all(number > 0 for number in depthwise_threshold.compare(tmp_path / "depthwise.onnx", contract, tmp_path))
+    times = float_against_int8(source, contract, shape, ("depthwise", "relu"), tmp_path, 0.0)
+    assert all(number > 0 for number in times)
     sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("float", "int8")]
     assert sizes[0] != sizes[1]
