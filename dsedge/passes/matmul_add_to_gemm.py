@@ -91,6 +91,7 @@ def _rewrite(node: ir.Node, shapes: _Shapes) -> None:
     graph.insert_before(node, new)
     old.replace_all_uses_with(result, replace_graph_outputs=True)
     graph.remove([last, node] if add is not None else node, safe=True)
+    _flatten_bias(new[0])
 
 
 def _bias_add(node: ir.Node) -> ir.Node | None:
