@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ from dsedge.frontend.formats import PICKLE, Format, refusal
 from dsedge.frontend.shapes import Shapes
 from dsedge.frontend.torch import load_module, require_torch
 from dsedge.model import Model
+from dsedge.user_code import current_folder_first
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +50,7 @@ def load_weights(
 
     state = _read(path, kind)
     shown = factory if isinstance(factory, str) else getattr(factory, "__qualname__", str(factory))
-    with _current_folder_first():
+    with current_folder_first():
         try:
             made = (_find(factory) if isinstance(factory, str) else factory)()
         except LoadError:
@@ -138,13 +137,3 @@ def _find(factory: str) -> Callable[[], Any]:
         what = f"{name!r} has no function {function!r}"
         raise LoadError("DS145", what, where=factory, hint=did_you_mean(function, known))
     return found  # type: ignore[no-any-return]
-
-
-@contextlib.contextmanager
-def _current_folder_first() -> Iterator[None]:
-    before = list(sys.path)
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        yield
-    finally:
-        sys.path[:] = before

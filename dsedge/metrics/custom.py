@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dsedge.errors import LoadError
 from dsedge.metrics.base import Arrays, Metric, join
+from dsedge.user_code import current_folder_first
 
 
 def user_metric(name: str, function: Callable[[Arrays, np.ndarray], float]) -> Metric:
@@ -36,15 +35,12 @@ def import_function(name: str) -> Callable[..., Any]:
         LoadError: DS125 when it cannot be imported.
     """
     module, _, attribute = name.partition(":")
-    before = list(sys.path)
-    sys.path.insert(0, str(Path.cwd()))
     try:
-        function: Callable[..., Any] = getattr(import_module(module), attribute)
+        with current_folder_first():
+            function: Callable[..., Any] = getattr(import_module(module), attribute)
     except Exception as error:  # importing runs the user's code
         because = f"{type(error).__name__}: {error}"
         raise LoadError("DS125", "the metric cannot be imported", where=name, because=because) from error
-    finally:
-        sys.path[:] = before
     if not callable(function):
         raise LoadError("DS125", "the metric is no function", where=name)
     return function
