@@ -342,7 +342,7 @@ BLOCKED: tuple[OpRule, ...] = (
 FUSIONS = {"Conv": ("Relu", "Clip"), "Add": ("Relu", "Clip")}
 
 BLOCK = NumberFormat("uint4", symmetric=False, bits=4, block=32)
-"""Blocks of 16 are slower and larger, those of 64 lose 1 dB; a zero point gains 1.5 dB and costs no time.
+"""Blocks of 16 are slower and larger, those of 64 lose 1 dB; a zero point gains 1 dB and costs no time.
 `tools/int4_linear.py` measures it."""
 
 _HALF = "weights stored as float16, half the size, and widened when the model is loaded: computed in float32"
