@@ -40,10 +40,13 @@ def load_onnxruntime(path, threads=None):
         options.inter_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception:
+    except Exception as error:
         # On x86 the runtime makes signed codes unsigned, which can fail from opset 21 on; on ARM it leaves them.
         options.add_session_config_entry("session.qdqisint8allowed", "1")
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception:
+            raise error from None  # what the runtime says of the file as it is loaded everywhere else
     return lambda feeds: [as_array(output) for output in session.run(None, feeds)]
 
 
