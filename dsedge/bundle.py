@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -313,8 +313,9 @@ def workspace(output: Path, *, force: bool) -> Iterator[Path]:
     try:
         _refuse_what_is_there(output, force=force)
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-        temporary.chmod(0o755)
+        # Its name is known before it is there: an interrupt at any moment finds what to remove.
+        temporary = output.parent / f".{output.name}.{secrets.token_hex(4)}"
+        temporary.mkdir()
         yield temporary
         _refuse_what_is_there(output, force=force)  # again: another compilation may have ended meanwhile
         _replace(temporary, output)
@@ -371,13 +372,13 @@ def _replace(temporary: Path, output: Path) -> None:
     if not output.exists():
         temporary.rename(output)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
+    old = output.parent / f".{output.name}.old.{secrets.token_hex(4)}"
     try:
-        output.rename(old / "bundle")
+        output.rename(old)
         temporary.rename(output)
     except BaseException:  # an interrupt too: there is always one whole bundle
         if not output.exists():
-            (old / "bundle").rename(output)
+            old.rename(output)
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

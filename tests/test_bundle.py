@@ -107,7 +107,7 @@ def test_a_workspace_becomes_the_output(tmp_path: Path) -> None:
         (folder / "file").write_text("new")
     assert (out / "file").read_text() == "new"
     assert [p.name for p in out.parent.iterdir()] == ["out"]
-    assert out.stat().st_mode & 0o777 == 0o755
+    assert out.stat().st_mode == out.parent.stat().st_mode
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, MemoryError])
@@ -124,6 +124,20 @@ def test_a_workspace_vanishes_when_the_block_fails(tmp_path: Path, error: type[B
     assert [p.name for p in tmp_path.iterdir() if p.name != "out"] == []
     assert not force or (out / "manifest.json").read_text() == '{"dsedge": "0.1.0", "files": []}'
     assert force or not out.exists()
+
+
+def test_an_interrupt_right_behind_the_mkdir_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mkdir = Path.mkdir
+
+    def interrupted(self: Path, *args: Any, **options: Any) -> None:
+        mkdir(self, *args, **options)
+        if self.parent == tmp_path:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt), workspace(tmp_path / "out", force=False):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_of_the_block_is_not_taken_for_one_of_the_output(tmp_path: Path) -> None:
