@@ -39,11 +39,14 @@ CODES = {
     "DS146": "the runtime does not have the precision that was asked for",
     # check
     "DS201": "operators that the runtime does not support",
+    "DS202": "an operator would stay in float, and only INT8 is allowed",
     # pass
     "DS301": "a pass failed",
     "DS302": "the normalized graph computes something else than the original",
     # build
+    "DS401": "the graph cannot be written for the runtime",
     "DS402": "a package that this step needs is not installed",
+    "DS403": "the artifact exceeds what its format can hold",
     # verify
     "DS501": "outputs differ from the reference",
     "DS502": "the artifact does not run",

@@ -28,7 +28,7 @@ _CPU_FLAGS: dict[str, dict[str, set[str]]] = {
     "armv7": {"neon": {"neon"}},
 }
 # With or without these, int8 arithmetic takes other kernels: other speed, and on x86 other saturation.
-_INT8_DOT_PRODUCT = {"vnni", "dotprod"}
+INT8_DOT_PRODUCT = {"vnni", "dotprod"}
 _NOT_IN_THE_FILE = {"name", "asked_as"}
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "armv7l": "armv7", "armv8l": "armv7"}
 
@@ -133,7 +133,7 @@ class Target(_Facts):
             return False, f"this machine is {architecture}, the target is {self.architecture}"
         if missing := set(self.features) - features:
             return False, f"this machine's CPU lacks {', '.join(sorted(missing))}"
-        if surplus := (features - set(self.features)) & _INT8_DOT_PRODUCT:
+        if surplus := (features - set(self.features)) & INT8_DOT_PRODUCT:
             return (
                 False,
                 f"this machine's CPU has {', '.join(sorted(surplus))}, the target's has not: other int8 kernels",

@@ -7,7 +7,7 @@ It never decides what to quantize: it states a contract, and turns a Q/DQ graph 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -73,6 +73,8 @@ class Audit:
         int8_ops, float_ops: operators that compute in INT8 and in float.
         unmatched: node -> reason, for nodes that were planned as INT8 or INT4 and run in float.
         int4_ops: operators that compute on INT4 weights.
+        lowered: node -> the operators of the artifact that it became, where they are others than the graph's
+            ("CONV_2D"); empty where the artifact is the graph itself.
     """
 
     performed: bool
@@ -81,6 +83,7 @@ class Audit:
     float_ops: int
     unmatched: dict[str, str]
     int4_ops: int = 0
+    lowered: dict[str, str] = field(default_factory=dict)
 
 
 class Backend(Protocol):

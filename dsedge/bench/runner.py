@@ -50,7 +50,79 @@ def load_onnxruntime(path, threads=None):
     return lambda feeds: [as_array(output) for output in session.run(None, feeds)]
 
 
-LOADERS = {"onnxruntime": load_onnxruntime}
+def load_litert(path, threads=None):
+    """Open a TFLite file; returns a function from {input: array} to a list of arrays.
+
+    Inputs go by their names in the signature "serving_default", outputs come in the order of the file. An input that
+    the file takes as codes may be given as real numbers or as codes; an output that is codes becomes real numbers.
+    """
+    interpreter = _litert_interpreter()(model_path=str(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    takes = interpreter.get_signature_runner("serving_default").get_input_details()
+    sources = [(name, _codes_of(name, detail), detail["index"]) for name, detail in takes.items()]
+    results = [(detail["index"], _parameters(detail)) for detail in interpreter.get_output_details()]
+
+    def run(feeds):
+        if feeds.keys() != takes.keys():
+            raise ValueError("the model takes the inputs {}, not {}".format(*map(sorted, (takes, feeds))))
+        interpreter.reset_all_variables()  # the state of a recurrent layer would last from run to run
+        for name, convert, index in sources:
+            interpreter.set_tensor(index, convert(feeds[name]))
+        interpreter.invoke()
+        return [_real(interpreter.get_tensor(index), parameters) for index, parameters in results]
+
+    return run
+
+
+def _litert_interpreter():
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        try:
+            from tflite_runtime.interpreter import Interpreter
+        except ImportError:
+            raise ImportError(
+                "a TFLite runtime is missing: pip install ai-edge-litert (x86-64 and aarch64, Python 3.10 and later), "
+                "or pip install tflite-runtime==2.14.0 'numpy<2' (armv7 too, Python 3.9 to 3.11)"
+            ) from None
+    return Interpreter
+
+
+def _parameters(detail):
+    """Scale and zero point of a tensor of codes, None of one of real numbers or plain integers."""
+    scale, zero_point = detail["quantization"]
+    return (np.float32(scale), np.float32(zero_point)) if scale else None
+
+
+def _codes_of(name, detail):
+    """A function that checks an array for an input, and quantizes it where the input is codes."""
+    dtype, shape, parameters = np.dtype(detail["dtype"]), tuple(map(int, detail["shape"])), _parameters(detail)
+    info = np.iinfo(dtype) if parameters else None
+
+    def convert(array):
+        array = np.asarray(array)
+        if array.shape != shape or (array.dtype != dtype and (info is None or array.dtype.kind != "f")):
+            wanted = f"{dtype} codes, or float," if info else dtype
+            given = f"{array.dtype} {list(array.shape)}"
+            raise ValueError(f"input {name!r}: the model takes {wanted} {list(shape)}, not {given}")
+        if array.dtype == dtype:
+            return array
+        scale, zero_point = parameters
+        codes = np.rint(array.astype(np.float32) / scale) + zero_point
+        return np.clip(codes, info.min, info.max).astype(dtype)
+
+    return convert
+
+
+def _real(array, parameters):
+    """An output, whose memory is its own: real numbers where it is codes."""
+    if parameters is None:
+        return array
+    scale, zero_point = parameters
+    return np.asarray(np.subtract(array, zero_point, dtype=np.float32) * scale)
+
+
+LOADERS = {"onnxruntime": load_onnxruntime, "litert": load_litert}
 
 
 def difference(reference, other):
@@ -195,7 +267,7 @@ def main():
     run = LOADERS[manifest["runtime"]["name"]](here / name, args.threads)
     if args.input:
         with np.load(args.input, allow_pickle=False) as data:
-            results = run({spec["name"]: data[spec["name"]] for spec in inputs})
+            results = run({spec["name"]: data[spec["name"]] for spec in inputs if spec["name"] in data.files})
         named = dict(zip([spec["name"] for spec in manifest["model"]["outputs"]], results))
         if args.output:
             np.savez(args.output, **named)
@@ -221,4 +293,8 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (ImportError, OSError, ValueError) as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        sys.exit(2)

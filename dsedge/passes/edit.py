@@ -11,6 +11,9 @@ import onnx_ir as ir
 REPLACES = "dsedge.replaces"
 """Metadata of a node that a backend wrote for another one: that one's type and name, "ConvTranspose up1"."""
 
+PRECISION = "dsedge.precision"
+"""Metadata of a node between Q/DQ pairs that is to compute in float all the same: "float"."""
+
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
 

@@ -168,7 +168,7 @@ def _leads(
 
     for node in reversed(graph):
         last = chained.get(node, node)
-        leads[node] = rules[node].ends or any(
+        leads[node] = rules[node].ends_at(node) or any(
             reads_int8(use.node, use.idx) for out in last.outputs for use in out.uses()
         )
     return leads

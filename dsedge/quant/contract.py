@@ -75,7 +75,8 @@ class OpRule:
         bias: index of the bias, or None.
         output: whether the runtime needs the output quantized too.
         ends: whether a `follow` or `share` operator keeps INT8 with nothing INT8 behind it, because it makes the data
-            smaller (what is converted back is little) or is that much faster on codes.
+            smaller (what is converted back is little) or is that much faster on codes; a function of the node where
+            the graph around it decides.
         fixed_output: scale and zero point that the runtime imposes on the output, or None.
         separate: looks at a `share` node and says why its inputs and outputs need scales of their own here.
         alone: looks at a `compute` node that no INT8 value reaches, and says why it is not worth to begin INT8 there.
@@ -91,10 +92,10 @@ class OpRule:
     kind: Kind
     inputs: tuple[int, ...] | Callable[[ir.Node], tuple[int, ...]] | None = None
     weights: tuple[int, ...] = ()
-    axis: int | Callable[[ir.Node], int] | None = None
+    axis: int | Callable[[ir.Node], int | None] | None = None
     bias: int | None = None
     output: bool = True
-    ends: bool = False
+    ends: bool | Callable[[ir.Node], bool] = False
     fixed_output: tuple[float, int] | None = None
     separate: Condition | None = None
     alone: Condition | None = None
@@ -110,6 +111,10 @@ class OpRule:
         indices = range(len(node.inputs)) if wanted is None else wanted
         return [i for i in indices if i < len(node.inputs) and node.inputs[i] is not None]
 
+    def ends_at(self, node: ir.Node) -> bool:
+        """Whether this node keeps INT8 with nothing INT8 behind it."""
+        return self.ends(node) if callable(self.ends) else self.ends
+
     def channel_axis(self, node: ir.Node) -> int | None:
         """The per-channel axis of this node's weights."""
         return self.axis(node) if callable(self.axis) else self.axis
@@ -119,7 +124,7 @@ def weighted(
     op: str,
     *,
     weight: int = 1,
-    axis: int | Callable[[ir.Node], int] | None,
+    axis: int | Callable[[ir.Node], int | None] | None,
     bias: int | None = None,
     output: bool = True,
     alone: Condition | None = None,
@@ -149,12 +154,20 @@ def follows(
     ops: str,
     *,
     inputs: tuple[int, ...] | None = (0,),
-    ends: bool = False,
+    ends: bool | Callable[[ir.Node], bool] = False,
     when: tuple[Condition, ...] = (),
     because: str = "",
 ) -> tuple[OpRule, ...]:
     """Operators that are INT8 between INT8 operators, with scales of their own."""
     return tuple(OpRule(op, "follow", inputs, ends=ends, when=when, because=because) for op in ops.split())
+
+
+def fixed(
+    ops: str, *, scale: float, zero_point: int, when: tuple[Condition, ...] = (), because: str = ""
+) -> tuple[OpRule, ...]:
+    """As `follows`, where the runtime imposes scale and zero point of the output."""
+    imposed = (scale, zero_point)
+    return tuple(OpRule(op, "follow", (0,), fixed_output=imposed, when=when, because=because) for op in ops.split())
 
 
 def fuses(ops: str, *, when: tuple[Condition, ...] = (), because: str = "") -> tuple[OpRule, ...]:
@@ -166,7 +179,7 @@ def shares(
     ops: str,
     *,
     inputs: tuple[int, ...] | None = (0,),
-    ends: bool = False,
+    ends: bool | Callable[[ir.Node], bool] = False,
     separate: Condition | None = None,
     when: tuple[Condition, ...] = (),
     because: str = "",
@@ -181,7 +194,7 @@ def dynamic(
     op: str,
     *,
     weights: tuple[int, ...],
-    axis: int | Callable[[ir.Node], int] | None,
+    axis: int | Callable[[ir.Node], int | None] | None,
     when: tuple[Condition, ...] = (),
     because: str,
 ) -> tuple[OpRule, ...]:
@@ -202,9 +215,15 @@ def stores(
     return (OpRule(op, "compute", (), (weight,), axis, output=False, only=only, when=when, because=because),)
 
 
-def stays_float(ops: str, because: str, *, when: tuple[Condition, ...] = ()) -> tuple[OpRule, ...]:
+def stays_float(
+    ops: str,
+    because: str,
+    *,
+    when: tuple[Condition, ...] = (),
+    only: Callable[[ir.Node], bool] | None = None,
+) -> tuple[OpRule, ...]:
     """Operators that stay float, with the reason, or with a better one that a condition gives for a node."""
-    return tuple(OpRule(op, "float", when=when, because=because) for op in ops.split())
+    return tuple(OpRule(op, "float", when=when, only=only, because=because) for op in ops.split())
 
 
 @dataclass(frozen=True)
@@ -224,8 +243,12 @@ class Contract:
         otherwise: the reason given for operators that are not in the table.
         block: format of INT4 weights, None where the runtime has none.
         blocked: the operators that take INT4 weights: rules of the kind "dynamic", whose axis is that of the blocks.
+        hybrid: the operators whose weights can be INT8 while the runtime quantizes activations as they come, for those
+            who ask for that (`--precision int8_dynamic`): rules of the kind "dynamic".
         half: what the runtime does with weights that are stored as float16, "" where it cannot read them.
         lacks: precision that `--precision` names -> why the runtime does not have it.
+        static: whether the runtime wants the length of every axis before it runs.
+        integer_io: whether inputs and outputs of an artifact can be codes (`dsedge.quant.interface`).
     """
 
     runtime: str
@@ -239,8 +262,11 @@ class Contract:
     otherwise: str
     block: NumberFormat | None = None
     blocked: tuple[OpRule, ...] = ()
+    hybrid: tuple[OpRule, ...] = ()
     half: str = ""
     lacks: Mapping[str, str] = field(default_factory=dict)
+    static: bool = False
+    integer_io: bool = False
     _by_op: dict[tuple[str, str], list[OpRule]] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dsedge.errors import LoadError
+from dsedge.passes.edit import PRECISION
 from dsedge.quant.contract import Contract
 from dsedge.quant.plan import NodePlan, QParams, QuantPlan
 from dsedge.quant.qparams import quantize, quantize_bias
@@ -42,6 +43,9 @@ def insert(model: ir.Model, plan: QuantPlan, contract: Contract) -> ir.Model:
         if node_plan.precision != "float" and node_plan.head is None:
             writer.quantize_constants(node, node_plan)
     writer.quantize_activations(nodes)
+    for node in nodes:
+        if plan.nodes[node.name or ""].precision == "float" and _between_pairs(node):
+            node.metadata_props[PRECISION] = "float"
     for value in [v for v in model.graph.initializers.values() if not v.uses() and not v.is_graph_output()]:
         if not value.is_graph_input():
             model.graph.initializers.pop(value.name or "")
@@ -205,6 +209,15 @@ def _raise_opset(model: ir.Model) -> None:
         raise LoadError("DS108", what, hint=f"export the model with opset {_BLOCKS_OPSET}, or ask for less")
     model.opset_imports[""] = max(opset, _BLOCKS_OPSET)
     model.ir_version = max(model.ir_version, _BLOCKS_IR_VERSION)
+
+
+def _between_pairs(node: ir.Node) -> bool:
+    """Whether all that a node reads is dequantized, and all that it writes quantized: as if it were to be INT8."""
+    sources = [value.producer() for value in node.inputs if value is not None and value.const_value is None]
+    users = [user for out in node.outputs for user in out.consumers()]
+    return all(s is not None and s.op_type == "DequantizeLinear" for s in sources) and all(
+        user.op_type == "QuantizeLinear" for user in users
+    )
 
 
 def _array(value: ir.Value) -> np.ndarray:

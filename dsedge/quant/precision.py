@@ -3,6 +3,9 @@
 `--precision int8,head=fp32,*/attention/*=fp32,MatMul=int4` reads: INT8, but what is called `head` and all below
 `attention` in float32, and the linear layers in INT4 blocks.
 
+Precisions are fp32, fp16, bf16, int8, int8_dynamic (INT8 weights; the runtime quantizes activations as they come, so no
+calibration data is needed) and int4.
+
 The first entry is the base, "int8" when it is left out; it says what happens wherever nothing else is asked for. The
 others are `name=precision`, and of several that fit a node the last one decides. A name is one of:
 
@@ -31,10 +34,10 @@ import onnx_ir as ir
 from dsedge.errors import LoadError, did_you_mean
 from dsedge.passes.edit import REPLACES
 from dsedge.quant.annotate import annotate, refusal
-from dsedge.quant.contract import Contract
+from dsedge.quant.contract import Contract, OpRule
 from dsedge.quant.plan import Precision, QuantPlan
 
-Asked = Literal["fp32", "fp16", "bf16", "int8", "int4"]
+Asked = Literal["fp32", "fp16", "bf16", "int8", "int8_dynamic", "int4"]
 PRECISIONS: tuple[Asked, ...] = get_args(Asked)
 
 _LEAST_HALF = 256
@@ -104,6 +107,7 @@ def require_available(request: Request, contract: Contract) -> None:
     lacks = {
         **({} if contract.block else {"int4": "it takes no weights in INT4 blocks"}),
         **({} if contract.half else {"fp16": "it reads no float16 weights"}),
+        **({} if contract.hybrid else {"int8_dynamic": "it has no operators that quantize activations as they come"}),
         "bf16": "it computes nothing in bfloat16",
         **contract.lacks,
     }
@@ -143,7 +147,7 @@ def require_matches(request: Request, graph: ir.Graph, contract: Contract) -> No
 def annotate_as_asked(
     graph: ir.Graph, contract: Contract, request: Request, *, lifted: Mapping[str, str] | None = None
 ) -> QuantPlan:
-    """`annotate`, with a request: nodes are lifted to float, or their weights stored as INT4 or float16.
+    """`annotate`, with a request: nodes are lifted to float, or their weights stored as INT8, INT4 or float16.
 
     Args:
         graph: normalized, sorted, every node named.
@@ -193,11 +197,19 @@ def _decided(node: ir.Node, contract: Contract, request: Request) -> _Stored | s
 
 
 def _int4(node: ir.Node, contract: Contract) -> _Stored | str:
-    rule = next((rule for rule in contract.blocked if (rule.op, rule.domain) == (node.op_type, node.domain)), None)
+    return _by_rule(node, contract.blocked, "int4", "INT4 weights")
+
+
+def _int8_dynamic(node: ir.Node, contract: Contract) -> _Stored | str:
+    return _by_rule(node, contract.hybrid, "int8_dynamic", "INT8 weights under float activations")
+
+
+def _by_rule(node: ir.Node, rules: tuple[OpRule, ...], precision: Precision, what: str) -> _Stored | str:
+    """What the rule for a node says of its weights; why it stays float when there is none, or it refuses the node."""
+    rule = next((rule for rule in rules if (rule.op, rule.domain) == (node.op_type, node.domain)), None)
     if rule is None:
-        ops = ", ".join(rule.op for rule in contract.blocked)
-        return f"INT4 weights are for {ops}: the rest is float"
-    return refusal(node, rule, {}) or _Stored("int4", rule.because, rule.weights, rule.channel_axis(node))
+        return f"{what} are for {', '.join(rule.op for rule in rules)}: the rest is float"
+    return refusal(node, rule, {}) or _Stored(precision, rule.because, rule.weights, rule.channel_axis(node))
 
 
 def _fp16(node: ir.Node, contract: Contract) -> _Stored | str:
@@ -209,7 +221,7 @@ def _fp16(node: ir.Node, contract: Contract) -> _Stored | str:
     return _Stored("fp16", contract.half, weights, None) if weights else "its weights exceed the range of float16"
 
 
-_STORED = {"int4": _int4, "fp16": _fp16}
+_STORED = {"int4": _int4, "int8_dynamic": _int8_dynamic, "fp16": _fp16}
 
 
 def _fits(name: str, node: ir.Node) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def test_it_needs_numpy_and_the_standard_library_only() -> None:
     assert at_import - set(sys.stdlib_module_names) == {"numpy"}
     anywhere = {name.partition(".")[0] for node in ast.walk(tree) for name in _imported(node)}
     assert "dsedge" not in anywhere
-    assert anywhere - set(sys.stdlib_module_names) - {"numpy"} == set(runner.LOADERS)
+    runtimes = {"onnxruntime", "ai_edge_litert", "tflite_runtime"}
+    assert anywhere - set(sys.stdlib_module_names) - {"numpy"} == runtimes
 
 
 def _imported(node: ast.AST) -> list[str]:
@@ -140,3 +142,11 @@ def test_times_are_taken_in_turns() -> None:
 @pytest.mark.parametrize(("numbers", "good"), [(8, True), (100, False)])
 def test_few_numbers_say_little(numbers: int, good: bool) -> None:
     assert runner.close_enough([25.6], [32.7], [numbers]) is good
+
+
+def test_what_is_wrong_with_the_input_is_one_line(bundle_folder: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", other=np.ones(3))
+    line = [sys.executable, str(bundle_folder / "run.py"), "--input", str(tmp_path / "mine.npz")]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("run.py: ") and done.stderr.count("\n") == 1

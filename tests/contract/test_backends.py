@@ -16,6 +16,8 @@ from dsedge.backends.base import Audit, Backend, Finding, available, load_backen
 from dsedge.bench.runner import sqnr
 from dsedge.data import open_data
 from dsedge.frontend import load
+from dsedge.frontend.static import with_static_axes
+from dsedge.model import Model
 from dsedge.passes.normalize import normalize
 from dsedge.quant.annotate import annotate
 from dsedge.quant.calibrate import assign_ranges, calibrate
@@ -33,6 +35,13 @@ DIGITS = Path(__file__).parents[2] / "models" / "digits_cnn"
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Backend:
     return load_backend(request.param)
+
+
+def loaded(backend: Backend) -> Model:
+    """The model as the flow hands it to the backend."""
+    model = load(DIGITS / "digits_cnn.onnx")
+    static = backend.contract(TARGETS[backend.NAME][0]).static
+    return with_static_axes(model, backend.NAME)[0] if static else model
 
 
 def test_it_has_the_names_of_the_protocol(backend: Backend) -> None:
@@ -88,7 +97,7 @@ def test_it_names_what_it_cannot_run(backend: Backend) -> None:
     assert all(isinstance(finding, Finding) for finding in findings)
     assert {(f.node, f.op) for f in findings} >= {("n_Bogus", "Bogus"), ("n_Fake", "Fake")}
     assert all(f.reason for f in findings)
-    assert backend.unsupported(load(DIGITS / "digits_cnn.onnx").graph) == []
+    assert backend.unsupported(loaded(backend).graph) == []
 
 
 @pytest.fixture
@@ -99,7 +108,7 @@ def target(backend: Backend) -> Target:
 
 
 def test_it_builds_float_and_int8(backend: Backend, target: Target, tmp_path: Path) -> None:
-    source = load(DIGITS / "digits_cnn.onnx")
+    source = loaded(backend)
     model = normalize(source)[0]
     data = open_data(DIGITS / "calibration.npz", source)
     batches = data.head(16)
