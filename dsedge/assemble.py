@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +24,10 @@ from dsedge.bundle import (
 )
 from dsedge.candidate import Baseline, Candidate, precision
 from dsedge.data import Data
+from dsedge.layout import Layout
 from dsedge.model import Model, TensorSpec
+from dsedge.quant.interface import MOVES, to_json
+from dsedge.quant.plan import QParams
 from dsedge.quant.precision import INT8, Request
 from dsedge.report.html import render
 from dsedge.steps import Steps
@@ -34,6 +38,7 @@ from dsedge.verify import golden_count, write_golden
 def assemble(
     folder: Path,
     model: Model,
+    layout: Layout,
     target: Target,
     backend: Backend,
     calibration: Data | None,
@@ -48,7 +53,8 @@ def assemble(
 
     Args:
         folder: of the workspace; what other candidates left in it is removed.
-        model: normalized.
+        model: normalized, with the artifact's interface.
+        layout: of its inputs and outputs.
         target: the board.
         backend: of the chosen artifact.
         calibration: where the ranges come from; None for those that the model brought.
@@ -74,6 +80,8 @@ def assemble(
     )
     shutil.copyfile(backend.RUNNER, folder / "run.py")
     plan = chosen.plan.to_json()
+    for node in plan["nodes"]:
+        node["lowered"] = chosen.audit.lowered.get(node["name"])
     (folder / "plan.json").write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     roles = {file.name: "model" for file in chosen.artifact.files}
     roles |= {"golden.npz": "golden", "run.py": "runner", "plan.json": "plan"}
@@ -84,7 +92,7 @@ def assemble(
         dsedge=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         status="verified",
-        model=_model_info(model),
+        model=_model_info(model, layout, chosen.codes),
         target=TargetInfo(name=target.asked_as or target.name, board=target.name),
         runtime=RuntimeInfo(
             name=backend.NAME, version=backend.version() or "", variant=backend.contract(target).variant
@@ -109,10 +117,11 @@ def assemble(
     write_manifest(folder, manifest.model_copy(update={"files": files}))
 
 
-def _model_info(model: Model) -> ModelInfo:
+def _model_info(model: Model, layout: Layout, codes: Mapping[str, QParams]) -> ModelInfo:
     def plain(spec: TensorSpec) -> dict[str, object]:
         shape = None if spec.shape is None else list(spec.shape)
-        return {"name": spec.name, "dtype": spec.dtype, "shape": shape, "layout": spec.layout}
+        found = {"name": spec.name, "dtype": spec.dtype, "shape": shape, "layout": layout.letters.get(spec.name)}
+        return {**found, **to_json(codes, spec.name)}
 
     return ModelInfo(
         name=model.name,
@@ -126,20 +135,21 @@ def _model_info(model: Model) -> ModelInfo:
 
 
 def _precision(chosen: Candidate, request: Request) -> Precision:
-    nodes = chosen.plan.nodes.values()
-    unmatched = chosen.audit.unmatched
+    unmatched, lowered = chosen.audit.unmatched, chosen.audit.lowered
+    floats = [n for n in chosen.plan.nodes.values() if n.precision in ("float", "fp16") or n.name in unmatched]
+    # A transposition of the model that the artifact does not have is no operator in float.
+    gone = {n.name for n in floats if n.op_type in MOVES and lowered and n.name not in lowered}
     islands = [
-        Island(node=n.name, op=n.op_type, reason=unmatched.get(n.name, n.reason))
-        for n in nodes
-        if n.precision in ("float", "fp16") or n.name in unmatched
+        Island(node=n.name, op=n.op_type, reason=unmatched.get(n.name, n.reason)) for n in floats if n.name not in gone
     ]
+    float_ops = chosen.audit.float_ops - len(gone)
     return Precision(
         precision=precision(chosen.plan),
         asked=str(request),
         int8_ops=chosen.audit.int8_ops,
         int4_ops=chosen.audit.int4_ops,
-        float_ops=chosen.audit.float_ops,
-        total_ops=chosen.audit.int8_ops + chosen.audit.int4_ops + chosen.audit.float_ops,
+        float_ops=float_ops,
+        total_ops=chosen.audit.int8_ops + chosen.audit.int4_ops + float_ops,
         islands=islands,
         audited=chosen.audit.performed,
         audit=chosen.audit.summary,

@@ -39,8 +39,10 @@ class ModelInfo(_Record):
     opset: int = Field(description="opset of the artifact's graph")
     source: str
     source_opset: int
-    inputs: list[dict[str, Any]] = Field(description="name, dtype, shape and layout of each input")
-    outputs: list[dict[str, Any]]
+    inputs: list[dict[str, Any]] = Field(
+        description="name, dtype, shape and layout of each input of the artifact; scale and zero_point of codes"
+    )
+    outputs: list[dict[str, Any]] = Field(description="the same of each output")
 
 
 class TargetInfo(_Record):
@@ -111,6 +113,13 @@ class Metric(_Record):
     samples: int | None = Field(description="None when a function of the user judged")
 
 
+class Steps(_Record):
+    """How far an output of codes is from the Q/DQ graph's, counted in steps of its scale (LSB)."""
+
+    max: int
+    exact: float = Field(description="share that is equal, 0 to 1")
+
+
 class Fidelity(_Record):
     """How near the artifact's outputs are to the float model's."""
 
@@ -125,6 +134,11 @@ class Fidelity(_Record):
     golden_agreement: list[float] = Field(
         description="share of each output that the Q/DQ graph and the artifact have in common, 0 to 1: of integers and "
         "strings the equal ones, of floats the equal lengths; a device must reach half of it"
+    )
+    golden_steps: list[Steps | None] = Field(
+        default_factory=list,
+        description="each output's distance from the Q/DQ graph for the golden samples; None where it is computed in "
+        "float or its lengths differ",
     )
     same_lengths: float = Field(
         1.0, description="share of samples in which all outputs have the float model's shapes; only those are compared"

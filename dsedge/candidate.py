@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -17,9 +17,11 @@ from dsedge.data import Batch
 from dsedge.errors import VerifyError
 from dsedge.model import Model
 from dsedge.quant.contract import Contract
-from dsedge.quant.plan import QuantPlan
+from dsedge.quant.interface import as_codes, output_scales
+from dsedge.quant.plan import QParams, QuantPlan
 from dsedge.quant.precision import Request, annotate_as_asked
-from dsedge.target import Target
+from dsedge.session import INT8_KERNELS
+from dsedge.target import INT8_DOT_PRODUCT, Target, host_isa
 from dsedge.verify import (
     GOLDEN_SAMPLES,
     Outputs,
@@ -30,10 +32,14 @@ from dsedge.verify import (
     predictor,
     run_all,
     run_original,
+    steps,
 )
 
 DYNAMIC_MARGIN_DB = 20.0
 """The Q/DQ graph does not hold the rounding of activations that a runtime quantizes as they come."""
+REFERENCE = "onnxruntime"
+"""The runtime that executes graphs for comparison. Its own artifacts are held against the graph node by node: with INT8
+kernels they would be compared with themselves."""
 THREADS = 1
 """Threads of latency measurements: one core gives figures that repeat."""
 _STORED: tuple[Whole, ...] = ("int4", "fp16")
@@ -71,6 +77,7 @@ class Candidate:
         gates: all of them.
         samples: how many samples the ranges come from.
         notes: what a reader must know.
+        codes: name -> parameters, for inputs and outputs of the artifact that are codes.
     """
 
     plan: QuantPlan
@@ -83,6 +90,7 @@ class Candidate:
     gates: list[Gate]
     samples: int
     notes: list[str]
+    codes: Mapping[str, QParams] = field(default_factory=dict)
 
 
 def baseline(model: Model, backend: Backend, folder: Path, samples: list[Batch], judge: Judge | None) -> Baseline:
@@ -119,6 +127,7 @@ def verified(
     backend: Backend,
     judge: Judge | None,
     samples: int,
+    codes: Mapping[str, QParams] | None = None,
 ) -> Candidate:
     """A candidate whose artifact ran on the real runtime, judged and compared; no gate has decided yet.
 
@@ -131,6 +140,7 @@ def verified(
         backend: opens it.
         judge: judges accuracy.
         samples: how many samples the ranges come from.
+        codes: parameters of the artifact's inputs and outputs that are codes; the Q/DQ graph's own are real numbers.
 
     Raises:
         VerifyError: DS501 when the runtime computes something else than the graph says, DS502 when it refuses it.
@@ -142,8 +152,13 @@ def verified(
     dynamic = any(node.precision in ("int8_dynamic", "int4") for node in plan.nodes.values())
     margin = DYNAMIC_MARGIN_DB if dynamic else 3.0
     near = fidelity(base.samples, base.outputs, simulated, got, margin_db=margin)
+    if any(scales := output_scales(qdq.graph)):
+        # Sums of products are exact in INT8 kernels that do not saturate, and in no float one.
+        if backend.NAME != REFERENCE and host_isa()[1] & INT8_DOT_PRODUCT:
+            simulated = run_all(predictor(qdq, config=INT8_KERNELS), base.samples[:golden])
+        near = near.model_copy(update={"golden_steps": steps(scales, simulated, got[:golden])})
     metric = judge.compare(base.value[0], predict) if judge and base.value else None
-    return Candidate(plan, artifact, audit, near, got, metric, [], [], samples, [])
+    return Candidate(plan, artifact, audit, near, got, metric, [], [], samples, [], codes or {})
 
 
 def measured(found: Candidate, base: Baseline, backend: Backend, target: Target) -> Candidate:
@@ -157,6 +172,9 @@ def measured(found: Candidate, base: Baseline, backend: Backend, target: Target)
         }
         # Of samples of several lengths the longest: it is what a budget has to hold for.
         longest = max(base.samples, key=lambda sample: sum(array.size for array in sample.feeds.values()))
+        if found.codes:  # who asks for an artifact that reads codes has codes: making them is not its time
+            run, coded = runs[precision(found.plan)], as_codes(longest.feeds, found.codes)
+            runs[precision(found.plan)] = lambda feeds: run(coded)
         rows = measure(runs, longest.feeds, f"{backend.NAME} {backend.version()}", THREADS)
     judged = [
         *found.gates,

@@ -1,7 +1,7 @@
 """The flow: a trained model and a board in, a bundle out.
 
-    load -> check -> normalize -> baseline -> annotate -> calibrate -> quantize -> build -> verify -> measure -> gate
-         -> bundle -> report
+    load -> check -> data -> normalize -> layout -> baseline -> annotate -> calibrate -> quantize -> build -> verify
+         -> measure -> gate -> bundle -> report
 
 `compile` reads from top to bottom; each step is a function in the module that bears its name.
 """
@@ -18,23 +18,26 @@ import onnx_ir as ir
 from dsedge import candidate, data, verify
 from dsedge.accuracy import Evaluate, judge_by
 from dsedge.assemble import assemble
-from dsedge.backends.base import Backend, Finding, available, load_backend
+from dsedge.backends.base import Finding
 from dsedge.bundle import Bundle, PassInfo, workspace
-from dsedge.errors import CheckError, LoadError, did_you_mean
+from dsedge.choose import choose_backend, findings, usable_backends
+from dsedge.errors import LoadError
 from dsedge.frontend import load
 from dsedge.frontend.shapes import Shapes
 from dsedge.frontend.simplify import simplified
 from dsedge.given import accept
+from dsedge.layout import find_layout
 from dsedge.model import Model
 from dsedge.passes.normalize import normalize
-from dsedge.passes.upgrade_opset import CANONICAL_OPSET
 from dsedge.quant.annotate import annotate
 from dsedge.quant.existing import is_qdq, read_plan, without_pairs
+from dsedge.quant.interface import require_io_dtype
 from dsedge.quant.plan import QuantPlan
-from dsedge.quant.precision import INT8, parse_request, require_available, require_matches
+from dsedge.quant.precision import INT8, parse_request, require_matches
 from dsedge.search import DEFAULT_METHOD, search
 from dsedge.steps import Progress, Steps
 from dsedge.streaming import open_samples, with_states
+from dsedge.strict import require_int8
 from dsedge.target import Target, load_target
 
 _QUANTIZED = frozenset("DynamicQuantizeLinear ConvInteger MatMulInteger QGemm DynamicQuantizeLSTM".split())
@@ -61,6 +64,9 @@ def compile(
     factory: str | Callable[[], Any] | None = None,
     simplify: str | None = None,
     precision: str = "int8",
+    strict_int8: bool = False,
+    io_layout: str | None = None,
+    io_dtype: str = "float",
     states: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -75,7 +81,7 @@ def compile(
         evaluate: labelled data and a metric's name, or a function that is given a predict function.
         max_drop: the gate: how much worse than float the metric may become, in its own unit (points for top1).
         recipe: how raw samples become inputs: a name from `calibration/` or a path.
-        runtime: one of the target's runtimes; "auto" takes the first that has a backend.
+        runtime: one of the target's runtimes; "auto" takes the first that is installed and can run the model.
         output: folder to write; `build/<model>-<board>` when None.
         force: replace a bundle that is there.
         example_inputs: what a module is exported with.
@@ -83,8 +89,14 @@ def compile(
         factory: for a file of weights: what makes their module, as for `dsedge.load`.
         simplify: a simplifier to run first, "onnxsim", "onnxslim" or "onnxscript"; its result is dropped when it
             differs.
-        precision: fp32, fp16, int8 or int4 for the whole model, then `name=precision` for parts of it, separated by
-            commas: "int8,head=fp32,MatMul=int4"; see `dsedge.quant.precision`. Without INT8 no calibration is needed.
+        precision: fp32, fp16, int8, int8_dynamic or int4 for the whole model, then `name=precision` for parts of it,
+            separated by commas: "int8,head=fp32,MatMul=int4"; see `dsedge.quant.precision`. Only "int8" needs
+            calibration.
+        strict_int8: refuse the model when an operator that computes on numbers would stay in float.
+        io_layout: "nhwc" or "nchw": how images lie in the artifact's inputs and outputs (`dsedge.layout`); as in the
+            model when None. Data and `evaluate` keep the layout of the model as it is given.
+        io_dtype: "float", or "int8" or "uint8": inputs and outputs of the artifact are codes
+            (`dsedge.quant.interface`), where the runtime can. Data and `evaluate` keep real numbers.
         states: of a streaming model: input -> the output that is its next value. Samples are then frames in order,
             without the states; accuracy is judged with each model reading its own.
         progress: called as the steps go on.
@@ -99,100 +111,95 @@ def compile(
     steps = Steps(progress)
     with steps("load"):
         board = target if isinstance(target, Target) else load_target(target)
-        backend, notes = choose_backend(board, runtime)
+        backends, notes = usable_backends(board, runtime)
         request = parse_request(precision)
-        require_available(request, backend.contract(board))
         source = with_states(load(model, example_inputs=example_inputs, shapes=shapes, factory=factory), states or {})
         _require_float(source)
-        if source.states:
-            pairs = ", ".join(f"{name} from {output}" for name, output in source.states.items())
-            notes.append(f"a streaming model: it reads the state {pairs} of the frame before")
-        method = data.load_recipe(recipe).method if recipe else DEFAULT_METHOD
         given = is_qdq(source.graph)
         if given and request != INT8:
             what = f"--precision {request} does not fit a model that has Q/DQ pairs of its own"
             raise LoadError("DS145", what, where=source.source, hint="compile the float model that it was made from")
+    if simplify is not None:
+        steps.tell("simplify", 0)
+        source, record = simplified(source, simplify)
+        steps.add(PassInfo(**asdict(record)))
+    with steps("check"):
+        backend, source, found = choose_backend(backends, source, board, request, io_dtype)
+        contract, notes = backend.contract(board), [*notes, *found]
+        codes = require_io_dtype(io_dtype, contract)
+    with steps("data"):
+        if source.states:
+            pairs = ", ".join(f"{name} from {output}" for name, output in source.states.items())
+            notes.append(f"a streaming model: it reads the state {pairs} of the frame before")
+        method = data.load_recipe(recipe).method if recipe else DEFAULT_METHOD
         if calibration is None and (given or not request.calibrates):
             calibration = "random"
         samples = _open_calibration(calibration, source, recipe)
         judge = judge_by(evaluate, max_drop, source, recipe)
     if judge and max_drop is None:
         notes.append("accuracy was measured, and nothing judges it: give --max-drop")
-    if simplify is not None:
-        steps.tell("simplify", 0)
-        source, record = simplified(source, simplify)
-        steps.add(PassInfo(**asdict(record)))
-    with steps("check"):
-        _require_opset(source, backend, board)
-        _require_supported(source, backend)
     out = Path(output) if output is not None else Path("build") / f"{source.name}-{board.name}"
     with workspace(out, force=force) as folder:
         with steps("normalize", changed=True) as normalize_notes:
             graph, records = normalize(source)
-            first = samples.head(verify.FIDELITY_SAMPLES)
-            difference = verify.same_function(source, graph, first[: verify.GOLDEN_SAMPLES], optimize=not given)
+            graph.graph.metadata_props["fingerprint"] = source.fingerprint  # for files that carry metadata
+            first = samples.head(verify.GOLDEN_SAMPLES)
+            difference = verify.same_function(source, graph, first, optimize=not given)
             normalize_notes.append(f"outputs differ by at most {difference:.2g} from the original's")
-            require_matches(request, graph.graph.graph, backend.contract(board))
+            require_matches(request, graph.graph.graph, contract)
             floats = normalize(source.with_graph(without_pairs(source.graph)))[0] if given else graph
         for r in records:
             steps.add(PassInfo(name=r.name, seconds=round(r.seconds, 4), changed=r.changed, notes=list(r.notes)))
-        shown = judge.data.head(verify.FIDELITY_SAMPLES) if judge and judge.data else first
+        with steps("layout", changed=io_layout is not None):
+            layout = find_layout(graph, io_layout)
+            samples, judge = layout.data(samples), layout.judge(judge, graph) if judge else None
+            graph, floats = layout.model(graph), layout.model(floats)
+        shown = (judge.data if judge and judge.data else samples).head(verify.FIDELITY_SAMPLES)
         with steps("baseline"):
             baseline = candidate.baseline(floats, backend, folder, shown, judge)
         if given:
-            chosen = accept(graph, floats, baseline, backend, board, judge, folder, steps)
+            chosen = accept(
+                graph, floats, baseline, backend, board, judge, folder, steps, io_dtype=codes, strict=strict_int8
+            )
         else:
-            chosen = search(graph, baseline, backend, board, samples, method, judge, folder, steps, request)
+            chosen = search(
+                graph,
+                baseline,
+                backend,
+                board,
+                samples,
+                method,
+                judge,
+                folder,
+                steps,
+                request,
+                io_dtype=codes,
+                strict=strict_int8,
+            )
+        if strict_int8:
+            require_int8(chosen.plan, chosen.audit.unmatched)
+        if codes != "float" and candidate.precision(chosen.plan) == "float32":
+            notes.append(f"inputs and outputs are float, not {codes}: so is the artifact")
         ranges = samples if chosen.samples or (request.calibrates and not given) else None
-        assemble(folder, graph, board, backend, ranges, method, baseline, chosen, steps, notes, request)
+        assemble(folder, graph, layout, board, backend, ranges, method, baseline, chosen, steps, notes, request)
     return Bundle(out)
 
 
 def check(model: Model, target: Target, runtime: str = "auto") -> dict[str, list[Finding]]:
-    """Every operator of a model against the runtimes of a target that have a backend.
+    """Every operator of a model against the runtimes of a target that are installed here.
 
     Returns:
         Runtime -> all nodes that it cannot run; an empty list where it can run all.
     """
-    names = [r.name for r in target.runtimes if r.name in available()] if runtime == "auto" else [runtime]
-    backends = {name: choose_backend(target, name)[0] for name in names} or {"": choose_backend(target, runtime)[0]}
-    return {name: backend.unsupported(model.graph) for name, backend in backends.items()}
+    return findings(model, usable_backends(target, runtime)[0], target)
 
 
 def preview(model: Model, target: Target, runtime: str = "auto") -> QuantPlan:
     """What would be INT8 and what would stay float, and why, before any data is seen."""
-    backend, _ = choose_backend(target, runtime)
+    backend, model, _ = choose_backend(usable_backends(target, runtime)[0], model, target)
     graph, _ = normalize(model)
     plan = read_plan if is_qdq(graph.graph) else annotate
     return plan(graph.graph.graph, backend.contract(target))
-
-
-def choose_backend(target: Target, runtime: str) -> tuple[Backend, list[str]]:
-    """The backend for a target, and what there is to say about the choice.
-
-    Raises:
-        LoadError: DS143 when the target does not have the runtime, DS144 when none of its runtimes has a backend.
-    """
-    listed = [r.name for r in target.runtimes]
-    present = available()
-    if runtime != "auto":
-        if runtime not in listed:
-            raise LoadError(
-                "DS143", f"{target.name} does not run {runtime!r}", hint=did_you_mean(runtime, [*listed, "auto"])
-            )
-        return load_backend(runtime), []
-    usable = [name for name in listed if name in present and load_backend(name).version() is not None]
-    if not usable:
-        raise LoadError(
-            "DS144",
-            f"{target.name} runs on {', '.join(listed)}, for which there is no backend here",
-            hint=f"backends here: {', '.join(sorted(present))}; `dsedge targets` shows what each board runs",
-        )
-    notes = []
-    for name in listed[: listed.index(usable[0])]:
-        why = "is not installed (see `dsedge doctor`)" if name in present else "has no backend yet"
-        notes.append(f"{target.name} prefers {name}, which {why}: {usable[0]} is used")
-    return load_backend(usable[0]), notes
 
 
 def _open_calibration(source: Any, model: Model, recipe: str | Path | None) -> data.Data:
@@ -231,27 +238,3 @@ def _require_float(model: Model) -> None:
         if spec.dtype not in _INPUT_DTYPES and spec.dtype != "unknown":
             what = f"output {spec.name!r} is {spec.dtype}, which cannot be compared"
             raise LoadError("DS106", what, where=model.source, hint="export the model with float32 outputs")
-
-
-def _require_opset(model: Model, backend: Backend, target: Target) -> None:
-    # Older ones are raised to the canonical opset, and lowering that is the backend's own work.
-    greatest = max(backend.contract(target).opset[1], CANONICAL_OPSET)
-    if model.opset > greatest:
-        what = f"{backend.NAME} reads opsets up to {greatest}, the model has {model.opset}"
-        raise LoadError("DS108", what, where=model.source, hint=f"export it with opset {greatest} or below")
-
-
-def _require_supported(model: Model, backend: Backend) -> None:
-    findings = backend.unsupported(model.graph)
-    if findings:
-        raise CheckError(
-            "DS201",
-            f"{backend.NAME} cannot run {len(findings)} node(s): "
-            + "; ".join(f"{f.op} {f.node!r}: {f.reason}" for f in findings[:20])
-            if findings[0].op
-            else f"{backend.NAME} refuses the model: {findings[0].reason}",
-            where=model.source,
-            hint="replace these operators before the export, or choose another --runtime"
-            if findings[0].op
-            else "correct this and export the model again",
-        )

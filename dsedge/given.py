@@ -11,8 +11,10 @@ from dsedge.backends.base import Backend
 from dsedge.candidate import Baseline, Candidate, float_candidate, measured, verified
 from dsedge.model import Model
 from dsedge.quant.existing import read_plan
+from dsedge.quant.interface import IoDtype, with_codes
 from dsedge.quant.precision import INT8
 from dsedge.steps import Steps
+from dsedge.strict import require_int8
 from dsedge.target import Target
 
 
@@ -25,6 +27,9 @@ def accept(
     judge: Judge | None,
     folder: Path,
     steps: Steps,
+    *,
+    io_dtype: IoDtype = "float",
+    strict: bool = False,
 ) -> Candidate:
     """The candidate of a model that came with Q/DQ pairs: its own graph, or the float one when a gate fails.
 
@@ -37,20 +42,29 @@ def accept(
         judge: judges accuracy.
         folder: of the workspace; the artifact goes below it.
         steps: the record.
+        io_dtype: which type of inputs and outputs the artifact has.
+        strict: refuse a plan that leaves an operator in float.
+
+    Raises:
+        CheckError: DS202 when `strict` and an operator would stay in float.
     """
     contract = backend.contract(target)
     with steps("annotate"):
         plan = read_plan(model.graph.graph, contract)
+        if strict:
+            require_int8(plan)
     with steps("build"):
         where = folder / "given"
         where.mkdir()
-        artifact = backend.build(model.graph, where)
+        written, codes, said = with_codes(model.graph, io_dtype, model.states)
+        artifact = backend.build(written, where)
     with steps("audit"):
         audit = backend.audit(artifact, plan, target)
     notes = ["the model came quantized: scales and placement are its own"]
     notes += [f"{node} has Q/DQ pairs and runs in float here: {why}" for node, why in audit.unmatched.items()]
+    notes += said
     with steps("verify"):
-        found = verified(plan, artifact, model.graph, audit, base, backend, judge, 0)
+        found = verified(plan, artifact, model.graph, audit, base, backend, judge, 0, codes)
     limit = judge.max_drop if judge else None
     accuracy = [gates.accuracy_gate(found.metric, limit)] if found.metric and limit is not None else []
     with steps("measure"):

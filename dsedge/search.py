@@ -23,6 +23,7 @@ from dsedge.quant.bias_correction import correct_biases
 from dsedge.quant.blocks import Floats
 from dsedge.quant.calibrate import assign_ranges, calibrate
 from dsedge.quant.insert import insert
+from dsedge.quant.interface import IoDtype, tied_states, with_codes
 from dsedge.quant.observers import BINNED, BINS, Method, Observer
 from dsedge.quant.plan import QuantPlan
 from dsedge.quant.precision import INT8, Request, annotate_as_asked
@@ -30,6 +31,7 @@ from dsedge.quant.rounding import Rounded, channel_products, round_weights
 from dsedge.quant.smooth import smooth
 from dsedge.sensitivity import rank
 from dsedge.steps import Steps
+from dsedge.strict import require_int8
 from dsedge.target import Target
 
 DEFAULT_METHOD: Method = "mse"
@@ -67,6 +69,9 @@ def search(
     folder: Path,
     steps: Steps,
     request: Request = INT8,
+    *,
+    io_dtype: IoDtype = "float",
+    strict: bool = False,
 ) -> Candidate:
     """The first candidate that passes the audit and the gates, or the float one.
 
@@ -81,6 +86,11 @@ def search(
         folder: of the workspace; artifacts go below it.
         steps: the record.
         request: which precision is asked for.
+        io_dtype: which type of inputs and outputs an INT8 artifact has.
+        strict: refuse a plan that leaves an operator in float.
+
+    Raises:
+        CheckError: DS202 when `strict` and an operator would stay in float.
     """
     contract = backend.contract(target)
     original = model.graph.graph
@@ -103,7 +113,7 @@ def search(
     rejected: Candidate | None = None
 
     def annotated(lifted: Mapping[str, str]) -> QuantPlan:
-        return annotate_as_asked(graph, contract, request, lifted=lifted).tied(model.states.items())
+        return annotate_as_asked(graph, contract, request, lifted=lifted).tied(tied_states(graph, model.states))
 
     def quantized(plan: QuantPlan) -> tuple[QuantPlan, ir.Model]:
         _observe(statistics, model, plan, data, method, steps)
@@ -114,6 +124,8 @@ def search(
     for attempt in range(TRIES):
         with steps("annotate"):
             plan = annotated(lifted)
+            if strict:
+                require_int8(plan)
         if not plan.quantized:
             break
         with steps("calibrate") as calibrate_notes:
@@ -123,7 +135,8 @@ def search(
         with steps("build"):
             where = folder / f"try{attempt}"
             where.mkdir()
-            artifact = backend.build(qdq, where)
+            written, codes, said = with_codes(qdq, io_dtype, model.states)
+            artifact = backend.build(written, where)
         with steps("audit"):
             audit = backend.audit(artifact, plan, target)
         if audit.unmatched:
@@ -131,7 +144,7 @@ def search(
             notes += [f"{node} was returned to float: {why}" for node, why in audit.unmatched.items()]
             continue
         with steps("verify"):
-            found = verified(plan, artifact, qdq, audit, base, backend, judge, statistics.samples)
+            found = verified(plan, artifact, qdq, audit, base, backend, judge, statistics.samples, codes)
         if found.metric and judge and judge.max_drop is not None:
             gate = gates.accuracy_gate(found.metric, judge.max_drop)
             found = replace(found, gates=[gate])
@@ -151,6 +164,7 @@ def search(
                 lifted.update(dict.fromkeys(ranked[: 2**attempt], reason))
                 notes += [f"{node} was {reason}" for node in ranked[: 2**attempt]]
                 continue
+        notes += said
         with steps("measure"):
             found = replace(measured(found, base, backend, target), notes=notes)
         near = found.fidelity.sqnr_db

@@ -8,7 +8,7 @@ Three questions, each with its own tolerance:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from dsedge.backends.base import Backend, Predict, load_backend
 from dsedge.bench.runner import agreement, agrees, as_array, close_enough, compare, difference, sqnr_of_samples
-from dsedge.bundle import Bundle, Fidelity
+from dsedge.bundle import Bundle, Fidelity, Steps
 from dsedge.data import Batch
 from dsedge.errors import LoadError, PassError, VerifyError
 from dsedge.model import Model, TensorSpec
@@ -59,9 +59,9 @@ def run_all(predict: Predict, samples: Sequence[Batch]) -> Outputs:
     return outputs
 
 
-def predictor(model: ir.Model, *, optimize: bool = True) -> Predict:
+def predictor(model: ir.Model, *, optimize: bool = True, config: Mapping[str, str] | None = None) -> Predict:
     """A graph on the reference executor; with `optimize` False every node runs as it is written."""
-    session = open_session(model, optimize=optimize)
+    session = open_session(model, optimize=optimize, config=config)
     return lambda feeds: [as_array(output) for output in session.run(None, feeds)]
 
 
@@ -224,6 +224,26 @@ def sqnr_by_output(reference: Outputs, got: Outputs) -> list[float | None]:
 
 def _agreements(reference: Outputs, got: Outputs) -> list[float]:
     return [agreement(*sides) for sides in _by_output(reference, got)]
+
+
+def steps(scales: Sequence[float | None], reference: Outputs, got: Outputs) -> list[Steps | None]:
+    """How far the outputs of an artifact are from the Q/DQ graph's over samples, in steps of their scale (LSB).
+
+    Args:
+        scales: of each output that the Q/DQ graph writes as codes, None for others.
+        reference: outputs of the Q/DQ graph.
+        got: outputs of the artifact for the same samples.
+    """
+    return [_steps(scale, *sides) for scale, sides in zip(scales, _by_output(reference, got), strict=True)]
+
+
+def _steps(scale: float | None, reference: list[np.ndarray], got: list[np.ndarray]) -> Steps | None:
+    if scale is None or any(a.shape != b.shape for a, b in zip(reference, got, strict=True)):
+        return None
+    off = np.concatenate([np.rint(difference(a, b)[1] / scale) for a, b in zip(reference, got, strict=True)])
+    if not off.size or not np.isfinite(off).all():
+        return None
+    return Steps(max=int(off.max()), exact=float(np.mean(off == 0)))
 
 
 def _by_output(*sides: Outputs) -> Iterator[tuple[list[np.ndarray], ...]]:

@@ -16,7 +16,8 @@ from graphs import Net, as_model, chain, lstm, residual, signed_concat, two_inpu
 import dsedge
 from dsedge.bench.runner import sqnr
 from dsedge.bundle import Bundle, Manifest
-from dsedge.compiler import choose_backend, preview
+from dsedge.choose import choose_backend, usable_backends
+from dsedge.compiler import preview
 from dsedge.data import Feeds
 from dsedge.errors import BundleError
 from dsedge.model import Model
@@ -317,10 +318,11 @@ def test_an_old_opset_is_brought_to_the_canonical_one(tmp_path: Path) -> None:
 
 
 def test_the_choice_of_a_runtime_is_said() -> None:
-    backend, said = choose_backend(load_target("pos-x86"), "auto")
-    assert backend.NAME == "onnxruntime"
-    assert len(said) == [r.name for r in load_target("pos-x86").runtimes].index("onnxruntime")
-    assert choose_backend(load_target("pos-x86"), "onnxruntime")[1] == []
+    board = load_target("pos-x86")
+    backends, said = usable_backends(board, "auto")
+    assert choose_backend(backends, chain(), board)[0].NAME == "onnxruntime"
+    assert len(said) == [r.name for r in board.runtimes].index("onnxruntime")
+    assert usable_backends(board, "onnxruntime")[1] == []
 
 
 def test_a_preview_needs_no_data() -> None:

@@ -93,7 +93,7 @@ def test_did_you_mean() -> None:
     assert did_you_mean("", []) == "known: "
 
 
-COMPILE = f"compile {MODEL} -t pos-arm64 -o OUT"
+COMPILE = f"compile {MODEL} -t raspberry-pi-5 -o OUT"
 SNAPSHOTS = {
     "inspect none.onnx": """\
 error[DS101]: none.onnx: the file cannot be read
@@ -147,7 +147,7 @@ error[DS804]: models: no readable manifest.json in this folder
   because: [Errno 2] No such file or directory: 'models/manifest.json'
   hint: give a folder that `dsedge compile` wrote
 """,
-    f"compile {MODEL} -t pos-arm64 --calib random -o models": """\
+    f"compile {MODEL} -t raspberry-pi-5 --calib random -o models": """\
 error[DS801]: models: the output path is taken by something else
   hint: give another -o
 """,

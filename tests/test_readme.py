@@ -63,9 +63,8 @@ def run(line: str, place: Path) -> None:
     assert done.stdout
 
 
-def test_the_console_block(place: Path) -> None:
-    [block] = blocks(README, "console")
-    lines = block.splitlines()
+def test_the_console_blocks(place: Path) -> None:
+    lines = "".join(blocks(README, "console")).splitlines()
     assert len(lines) > 10 and all(line.startswith("$ ") for line in lines)
     for line in lines:
         run(line.removeprefix("$ "), place)

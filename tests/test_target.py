@@ -76,7 +76,7 @@ def test_facts_that_decide_the_contract() -> None:
     xavier = load_target("jetson-xavier-nx")
     assert xavier.accelerator and xavier.accelerator.compute_capability == "7.2"
     assert [runtime.name for runtime in load_target("pos-armv7").runtimes] == ["litert", "c"]
-    assert [runtime.name for runtime in load_target("pos-x86").runtimes] == ["openvino", "onnxruntime"]
+    assert [runtime.name for runtime in load_target("pos-x86").runtimes] == ["openvino", "onnxruntime", "litert"]
 
 
 def test_a_user_file_extends_a_shipped_board_and_a_neighbour(tmp_path: Path) -> None:

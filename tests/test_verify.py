@@ -10,11 +10,11 @@ from flow import samples
 from graphs import chain, multi_output
 
 from dsedge.backends.base import load_backend
-from dsedge.bundle import Bundle, sha256
+from dsedge.bundle import Bundle, Steps, sha256
 from dsedge.data import Batch
 from dsedge.errors import BundleError, PassError, VerifyError
 from dsedge.passes.normalize import normalize
-from dsedge.verify import fidelity, golden_count, open_artifact, same_function, verify_bundle
+from dsedge.verify import fidelity, golden_count, open_artifact, same_function, steps, verify_bundle
 
 RNG = np.random.default_rng(0)
 
@@ -65,6 +65,15 @@ def test_fidelity() -> None:
     assert near.max_abs == pytest.approx(max(np.abs(a).max() for s in OUTPUTS for a in s) * 10 ** (-28 / 20), rel=1e-3)
     assert near.top1_agreement == 1.0
     assert near.samples == 6
+
+
+def test_distance_in_steps_of_the_output() -> None:
+    simulated = [[np.arange(200, dtype=np.float32) / 8, np.ones(3, np.float32)] for _ in range(2)]
+    got = [[a.copy() for a in sample] for sample in simulated]
+    got[1][0][3] += 2 / 8
+    assert steps([1 / 8, None], simulated, got) == [Steps(max=2, exact=0.9975), None]
+    got[0][0] = got[0][0][:5]
+    assert steps([1 / 8, 1.0], got, got)[1] == Steps(max=0, exact=1.0)
 
 
 def test_identical_outputs() -> None:

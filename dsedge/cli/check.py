@@ -28,7 +28,11 @@ def check(
     loaded = load(model, shapes=from_options(shape or []), factory=factory)
     found = compiler.check(loaded, board, runtime)
     if all(found.values()):
-        problems = [f"{name}: {f.node} ({f.op}): {f.reason}" for name, listed in found.items() for f in listed]
+        problems = [
+            f"{name}: {f.node} ({f.op}): {f.reason}" if f.op else f"{name}: {f.reason}"
+            for name, listed in found.items()
+            for f in listed
+        ]
         raise CheckError(
             "DS201",
             f"{', '.join(found)} on {board.name} cannot run {len(problems)} nodes",

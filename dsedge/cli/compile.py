@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from dsedge.cli.options import Factory, Json, ModelArgument, Runtime, Shape, State, Target
+from dsedge.cli.options import (
+    Factory,
+    IoDtype,
+    IoLayout,
+    Json,
+    ModelArgument,
+    Runtime,
+    Shape,
+    State,
+    StrictInt8,
+    Target,
+)
 from dsedge.cli.output import print_json, progress, show
 
 
@@ -60,8 +71,13 @@ def compile_(
     ] = None,
     precision: Annotated[
         str,
-        typer.Option(metavar="P", help="int8, int4, fp16 or fp32, and for parts: int8,head=fp32,MatMul=int4."),
+        typer.Option(
+            metavar="P", help="int8, int8_dynamic, int4, fp16 or fp32, and for parts: int8,head=fp32,MatMul=int4."
+        ),
     ] = "int8",
+    strict_int8: StrictInt8 = False,
+    io_layout: IoLayout = None,
+    io_dtype: IoDtype = "float",
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="OUT", help="Folder to write; build/<model>-<board> by default."),
@@ -92,6 +108,9 @@ def compile_(
             factory=factory,
             simplify=simplify,
             precision=precision,
+            strict_int8=strict_int8,
+            io_layout=io_layout,
+            io_dtype=io_dtype,
             output=output,
             force=force,
             progress=report,

@@ -37,6 +37,23 @@ State = Annotated[
         help="Of a streaming model: an input and the output that is its next value, once for each.",
     ),
 ]
+IoLayout = Annotated[
+    str | None,
+    typer.Option(
+        "--io-layout",
+        metavar="L",
+        help="nhwc or nchw: how images lie in the artifact's inputs and outputs. Data keeps the model's layout.",
+    ),
+]
+IoDtype = Annotated[
+    str,
+    typer.Option(
+        "--io-dtype", metavar="D", help="float, or int8 or uint8: inputs and outputs of the artifact are codes."
+    ),
+]
+StrictInt8 = Annotated[
+    bool, typer.Option("--strict-int8", help="Refuse the model when an operator would stay in float.")
+]
 Factory = Annotated[
     str | None,
     typer.Option(

@@ -33,8 +33,13 @@ def overview(bundle: Bundle, plan: Plan) -> RenderableType:
         ]
     )
     islands = _islands(manifest)
-    nodes = [(n.name, n.op, _precision(n, islands), islands.get(n.name, n.reason)) for n in plan.nodes]
-    parts: list[RenderableType] = [head, table(("operator", "type", "precision", "because"), nodes)]
+    lowered = any(n.lowered for n in plan.nodes)  # where the artifact is the graph itself, there is nothing to tell
+    heads = ("operator", "type", *(("becomes",) if lowered else ()), "precision", "because")
+    nodes = [
+        (n.name, n.op, *((n.lowered or "",) if lowered else ()), _precision(n, islands), islands.get(n.name, n.reason))
+        for n in plan.nodes
+    ]
+    parts: list[RenderableType] = [head, table(heads, nodes)]
     members = Counter(v.group for v in plan.values)
     values = [(v.name, *_numbers(v), v.group if members[v.group] > 1 else "") for v in plan.values]
     if values:
@@ -48,6 +53,7 @@ def node_view(plan: Plan, node: Node, manifest: Manifest) -> RenderableType:
     islands = _islands(manifest)
     rows: list[tuple[str, object]] = [
         ("operator", f"{node.name} ({node.op})"),
+        *((("becomes", node.lowered),) if node.lowered else ()),
         ("precision", _precision(node, islands)),
         ("because", islands.get(node.name, node.reason)),
         *(("fuses", f"{other.name} ({other.op})") for other in fused(plan, node)),

@@ -185,6 +185,7 @@ def _passes(manifest: Manifest) -> Html:
 def _nodes(plan: Mapping[str, Any]) -> Html:
     scales = {v["name"]: v for v in plan.get("values", ())}
     rows = []
+    lowered = any(node.get("lowered") for node in plan.get("nodes", ()))
     for node in plan.get("nodes", ()):
         value = scales.get(node.get("result", ""), {})
         scale = value.get("scale")
@@ -193,8 +194,10 @@ def _nodes(plan: Mapping[str, Any]) -> Html:
         )
         fused = node.get("fused_into")
         because = f"fused into {fused}" if fused else node["reason"]
-        rows.append((tag("code", node["name"]), node["op"], node["precision"], because, written))
-    table = _table(("operator", "type", "precision", "because", "writes"), rows)
+        becomes = (node.get("lowered") or "",) if lowered else ()
+        rows.append((tag("code", node["name"]), node["op"], *becomes, node["precision"], because, written))
+    columns = ("operator", "type", *(("becomes",) if lowered else ()), "precision", "because", "writes")
+    table = _table(columns, rows)
     return _folded(f"The plan: {counted(len(rows), 'operator')}", table)
 
 
@@ -202,7 +205,7 @@ def _files(manifest: Manifest) -> Html:
     model = manifest.model
     rows = [(f.path, f.role, size(f.bytes), tag("code", f.sha256)) for f in manifest.files]
     specs = [
-        (kind, spec.get("name"), spec.get("dtype"), _shape(spec.get("shape")), spec.get("layout") or "")
+        (kind, spec.get("name"), summary.element(spec), _shape(spec.get("shape")), spec.get("layout") or "")
         for kind, listed in (("input", model.inputs), ("output", model.outputs))
         for spec in listed
     ]

@@ -22,7 +22,7 @@ class WeightScale(BaseModel):
 
 
 class Node(BaseModel):
-    """What happens to one operator; see `dsedge.quant.plan.NodePlan`."""
+    """What happens to one operator; see `dsedge.quant.plan.NodePlan`. `lowered`: what it is in the artifact."""
 
     name: str
     op: str
@@ -34,6 +34,7 @@ class Node(BaseModel):
     output: bool
     reads: list[str]
     result: str
+    lowered: str | None = None
 
 
 class Value(BaseModel):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from dsedge.bundle import Gate, Latency, Manifest
 from dsedge.report.text import counted, number, size
 
@@ -57,6 +60,13 @@ def precision(manifest: Manifest) -> str:
     """The precision of the artifact as a whole, and the request where it was not plain INT8."""
     found = manifest.precision
     return _PRECISIONS[found.precision] + ("" if found.asked == "int8" else f", asked for: {found.asked}")
+
+
+def element(spec: Mapping[str, Any]) -> str:
+    """The element type of an input or output of the artifact; of codes with scale and zero point."""
+    if spec.get("scale") is None:
+        return str(spec.get("dtype"))
+    return f"{spec['dtype']}, scale {number(spec['scale'])}, zero point {spec['zero_point']}"
 
 
 def artifact_bytes(manifest: Manifest) -> int:
@@ -120,6 +130,10 @@ def fidelity(manifest: Manifest) -> str:
     parts.append(f"max abs difference {number(found.max_abs)}")
     if found.same_lengths < 1:
         parts.append(f"lengths as float's in {100 * found.same_lengths:.0f}% of samples, compared in those")
+    if steps := [s for s in found.golden_steps if s is not None]:
+        worst, exact = max(s.max for s in steps), 100 * min(s.exact for s in steps)
+        off = f"{worst} LSB at most from its own Q/DQ graph, {exact:.1f}% exact"
+        parts.append(off if worst else "equal to its own Q/DQ graph")
     if found.top1_agreement is not None:
         parts.append(f"top-1 agreement {100 * found.top1_agreement:.1f}%")
     return ", ".join([*parts, counted(found.samples, "sample")])

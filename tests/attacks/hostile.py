@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "models" / "digits_cnn"
 MODEL, CALIBRATION, EVALUATION = (DIGITS / name for name in ("digits_cnn.onnx", "calibration.npz", "evaluation.npz"))
-BOARD = "pos-arm64"  # nothing is measured for it here, which saves seconds
+BOARD = "raspberry-pi-5"  # nothing is measured for it here, which saves seconds
 
 CLASSES = 4
 WEIGHT, BIAS = "const_0", "const_1"  # of the convolution in `small`

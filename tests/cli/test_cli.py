@@ -158,7 +158,7 @@ def test_check_previews_the_plan(run: Run) -> None:
     assert "runs every operator" in out and "onnxruntime/x86-vnni" in out
     code, out, _ = run("check", DIGITS / "digits_cnn.onnx", "-t", "pos", "--json")
     found = json.loads(out)
-    assert code == 0 and found["target"] == "pos-x86" and found["runtimes"] == {"onnxruntime": []}
+    assert code == 0 and found["target"] == "pos-x86" and found["runtimes"]["onnxruntime"] == []
     assert {"Conv"} <= {node["op"] for node in found["plan"]["nodes"] if node["precision"] == "int8"}
 
 

@@ -102,7 +102,7 @@ def test_verify_and_tampering(bundle: Path, tmp_path: Path) -> None:
 
 def test_progress_goes_to_the_terminal_only(tmp_path: Path) -> None:
     controller, terminal = pty.openpty()
-    command = [sys.executable, "-m", "dsedge", "compile", DIGITS / "digits_cnn.onnx", "-t", "pos-arm64"]
+    command = [sys.executable, "-m", "dsedge", "compile", DIGITS / "digits_cnn.onnx", "-t", "raspberry-pi-5"]
     command += ["--calib", DIGITS / "calibration.npz", "-o", tmp_path / "b"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, check=False, timeout=120)
     os.close(terminal)

@@ -85,7 +85,13 @@ def test_everything_is_told(manifest: Callable[..., Manifest], plan: dict[str, A
     for words in ("all 3 gates pass", "98.33", "35.1 dB", "calib.npz", "cd" * 32, "bn_3 not folded", "lifted to float"):
         assert words in shown, words
     assert "softmax_1, softmax_2" in shown, "islands with one reason stand in one row"
-    assert "batch x 3 x ?" in shown
+    assert "CONV_2D" not in shown and "batch x 3 x ?" in shown
+    plan["nodes"][0]["lowered"] = "CONV_2D"
+    codes = {"name": "x", "dtype": "int8", "shape": [1, 4], "layout": None, "scale": 0.5, "zero_point": -3}
+    made = manifest()
+    made = made.model_copy(update={"model": made.model.model_copy(update={"inputs": [codes]})})
+    shown = Page(render(made, plan)).text
+    assert "CONV_2D" in shown and "int8, scale 0.5, zero point -3" in shown
 
 
 def test_what_was_not_measured_is_said(unmeasured: Manifest) -> None:

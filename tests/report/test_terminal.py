@@ -39,6 +39,13 @@ def test_summary_says_everything(bundle: Callable[..., Bundle]) -> None:
         assert words in shown, words
 
 
+def test_the_distance_from_the_graph_is_told_in_steps(bundle: Callable[..., Bundle]) -> None:
+    near = {"sqnr_db": 35.1, "max_abs": 0.1, "top1_agreement": None, "samples": 4, "reference_sqnr_db": 35.0}
+    steps = [{"max": 1, "exact": 0.984}, None, {"max": 2, "exact": 0.991}]
+    fidelity = near | {"golden_sqnr_db": [35.0], "golden_agreement": [1.0], "golden_steps": steps}
+    assert "2 LSB at most from its own Q/DQ graph, 98.4% exact" in text(bundle_summary(bundle(fidelity=fidelity)))
+
+
 def test_what_was_not_measured_is_no_pass(bundle: Callable[..., Bundle], unmeasured: Manifest) -> None:
     given = {"latency": [], "gates": [g.model_dump() for g in unmeasured.gates], "metrics": []}
     shown = text(bundle_summary(bundle(**given)))

@@ -1,0 +1,154 @@
+"""Choose: the runtime for a board and a model.
+
+A target lists its runtimes, the preferred one first. With `auto` the first is taken that is installed here and can run
+the model as it was asked for; what was passed over is said, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from dsedge.backends.base import Backend, Finding, available, load_backend
+from dsedge.errors import BuildError, CheckError, DsedgeError, LoadError, did_you_mean
+from dsedge.frontend.static import with_static_axes
+from dsedge.model import Model
+from dsedge.passes.upgrade_opset import CANONICAL_OPSET
+from dsedge.quant.interface import require_io_dtype
+from dsedge.quant.precision import INT8, Request, require_available
+from dsedge.target import Target
+
+_REFERENCE = "onnxruntime"
+"""Every model is calibrated and compared on it, so it must run each; and it alone finds whatever is wrong in a file."""
+_LONGEST_REASON = 300
+"""Letters of a note: a refusal can name many nodes."""
+
+
+def usable_backends(target: Target, runtime: str) -> tuple[Iterator[Backend], list[str]]:
+    """The backends that may be taken for a target, the preferred one first, and what there is to say about the others.
+
+    Those behind the first are imported when they are asked for.
+
+    Raises:
+        LoadError: DS143 when the target does not have the runtime, DS144 when none of its runtimes has a backend.
+        BuildError: DS402 when the runtime that was asked for is not installed.
+    """
+    listed = [r.name for r in target.runtimes]
+    present = available()
+    if runtime != "auto":
+        if runtime not in listed:
+            raise LoadError(
+                "DS143", f"{target.name} does not run {runtime!r}", hint=did_you_mean(runtime, [*listed, "auto"])
+            )
+        backend = load_backend(runtime)
+        if backend.version() is None:
+            raise BuildError("DS402", f"{runtime} is not installed", hint=f"pip install 'dsedge[{backend.EXTRA}]'")
+        return iter([backend]), []
+    usable = (b for name in listed if name in present and (b := load_backend(name)).version() is not None)
+    first = next(usable, None)
+    if first is None:
+        extras = [f"pip install 'dsedge[{load_backend(name).EXTRA}]'" for name in listed if name in present]
+        others = f"backends here: {', '.join(sorted(present))}; `dsedge targets` shows what each board runs"
+        what = f"{target.name} runs on {', '.join(listed)}, for which there is no backend here"
+        raise LoadError("DS144", what, hint=" or ".join(extras) or others)
+    missing = listed[: listed.index(first.NAME)]
+    why = {
+        name: "is not installed (see `dsedge doctor`)" if name in present else "has no backend yet" for name in missing
+    }
+    notes = [f"{target.name} prefers {name}, which {why[name]}: {first.NAME} is used" for name in missing]
+    return chain([first], usable), notes
+
+
+def choose_backend(
+    backends: Iterable[Backend], model: Model, target: Target, request: Request = INT8, io_dtype: str = "float"
+) -> tuple[Backend, Model, list[str]]:
+    """The first backend that can run a model as it was asked for.
+
+    Args:
+        backends: from `usable_backends`.
+        model: as it was loaded.
+        target: the board.
+        request: which precision was asked for.
+        io_dtype: which type of inputs and outputs.
+
+    Returns:
+        The backend, the model with the axes fixed that it wants fixed, and what there is to say about the choice.
+
+    Raises:
+        LoadError, CheckError: why the preferred backend cannot, when none can.
+    """
+    refusals: list[tuple[Backend, DsedgeError]] = []
+    broken = load_backend(_REFERENCE).unsupported(model.graph)
+    for backend in backends:
+        try:
+            fixed, notes = _fitted(model, broken, backend, target, request, io_dtype)
+        except (LoadError, CheckError) as refusal:
+            refusals.append((backend, refusal))
+            continue
+        passed = [f"{b.NAME} was passed over, {backend.NAME} is used: {_short(r.what)}" for b, r in refusals]
+        return backend, fixed, [*passed, *notes]
+    raise refusals[0][1]
+
+
+def findings(model: Model, backends: Iterable[Backend], target: Target) -> dict[str, list[Finding]]:
+    """For each backend all nodes that it cannot run, or the inputs whose open axes it wants fixed."""
+    found = {}
+    broken = load_backend(_REFERENCE).unsupported(model.graph)
+    for backend in backends:
+        try:
+            fixed, _ = _static(model, backend, target) if not broken else (model, [])
+            found[backend.NAME] = _unsupported(fixed, broken, backend)
+        except LoadError as error:
+            found[backend.NAME] = [Finding("", "", f"{error.what}; {error.hint}")]
+    return found
+
+
+def _fitted(
+    model: Model, broken: list[Finding], backend: Backend, target: Target, request: Request, io_dtype: str
+) -> tuple[Model, list[str]]:
+    """A model as a backend wants it, and what was changed.
+
+    Raises:
+        LoadError: DS146 the runtime does not have the precision or the inputs that were asked for, DS108 the model's
+            opset is too new for it, DS106 it wants an axis fixed that is open.
+        CheckError: DS201 it cannot run a node, with all such nodes.
+    """
+    contract = backend.contract(target)
+    require_available(request, contract)
+    require_io_dtype(io_dtype, contract)
+    # Older ones are raised to the canonical opset, and lowering that is the backend's own work.
+    greatest = max(contract.opset[1], CANONICAL_OPSET)
+    if model.opset > greatest:
+        what = f"{backend.NAME} reads opsets up to {greatest}, the model has {model.opset}"
+        raise LoadError("DS108", what, where=model.source, hint=f"export it with opset {greatest} or below")
+    fixed, notes = _static(model, backend, target) if not broken else (model, [])
+    _require_supported(fixed, broken, backend)
+    return fixed, notes
+
+
+def _static(model: Model, backend: Backend, target: Target) -> tuple[Model, list[str]]:
+    return with_static_axes(model, backend.NAME) if backend.contract(target).static else (model, [])
+
+
+def _unsupported(model: Model, broken: list[Finding], backend: Backend) -> list[Finding]:
+    return broken if broken or backend.NAME == _REFERENCE else backend.unsupported(model.graph)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "..."
+
+
+def _require_supported(model: Model, broken: list[Finding], backend: Backend) -> None:
+    found = _unsupported(model, broken, backend)
+    if found:
+        raise CheckError(
+            "DS201",
+            f"{backend.NAME} cannot run {len(found)} node(s): "
+            + "; ".join(f"{f.op} {f.node!r}: {f.reason}" for f in found[:20])
+            if found[0].op
+            else f"{backend.NAME} refuses the model: {found[0].reason}",
+            where=model.source,
+            hint="replace these operators before the export, or choose another --runtime"
+            if found[0].op
+            else "correct this and export the model again",
+        )

@@ -1,0 +1,47 @@
+"""Strict INT8: `--strict-int8` refuses a model of which an operator would stay in float."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dsedge.errors import CheckError
+from dsedge.quant.interface import MOVES
+from dsedge.quant.plan import QuantPlan
+
+_SHOWN = 10
+"""Operators that are named for one reason."""
+
+
+def require_int8(plan: QuantPlan, unmatched: Mapping[str, str] | None = None) -> None:
+    """Refuse a plan that leaves an operator in float.
+
+    Operators on shapes, indices and booleans do not count, nor do those that compute nothing because they only say
+    where numbers lie (`MOVES`): they are in float only where what they move is, at a real input of the model, say.
+
+    Args:
+        plan: of the artifact.
+        unmatched: node -> reason, for nodes that were planned as INT8 and run in float.
+
+    Raises:
+        CheckError: DS202, with every such operator and its reason.
+    """
+    unmatched = unmatched or {}
+    by_reason: dict[str, list[str]] = {}
+    for node in plan.nodes.values():
+        if node.name in unmatched or (node.precision in ("float", "fp16") and node.op_type not in MOVES):
+            reason = unmatched.get(node.name, node.reason)
+            by_reason.setdefault(reason, []).append(f"{node.name} ({node.op_type})")
+    if by_reason:
+        count = sum(map(len, by_reason.values()))
+        raise CheckError(
+            "DS202",
+            f"{count} of {len(plan.nodes)} operators would stay in float",
+            where="--strict-int8",
+            because="\n".join(f"{_listed(names)}: {reason}" for reason, names in by_reason.items()),
+            hint="replace these operators in the model, choose another --runtime, or leave out --strict-int8",
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
