@@ -75,6 +75,15 @@ ENCODER: Variants = {
 }
 
 
+# LiteRT: ai-edge-quantizer reads the float model that dsedge wrote.
+LITERT: Variants = {
+    "dsedge": ("dsedge", {"runtime": "litert"}),
+    "ai-edge-quantizer, static": ("ai-edge-quantizer", {"recipe": "static_wi8_ai8"}),
+    "ai-edge-quantizer, static, min-max ranges": ("ai-edge-quantizer", {"recipe": "static_wi8_ai8", "ranges": True}),
+    "ai-edge-quantizer, dynamic": ("ai-edge-quantizer", {"recipe": "dynamic_wi8_afp32"}),
+}
+
+
 # A row of BERT-base takes minutes: those that are the fastest or the most exact on the small encoder.
 LARGE: Variants = {
     title: ENCODER[title]

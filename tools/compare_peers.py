@@ -1,12 +1,13 @@
-"""Compares dsedge with ONNX Runtime's own quantizers and with NNCF: speed, fidelity, size, and what quantizing costs.
+"""Compares dsedge with its peers on one runtime: speed, fidelity, size, and what quantizing costs.
 
-    python tools/compare_peers.py [--models resnet50,minilm] [--json FILE] [--exports FOLDER]
+    python tools/compare_peers.py [--runtime litert] [--models resnet50,minilm] [--json FILE] [--exports FOLDER]
 
-Needs `pip install "dsedge[models,peers]"` and a machine with the instruction set of the target pos-x86. Each quantizer
-gets the same ONNX file and the same calibration samples, and runs `--repeats` times, each in a process of its own; the
-least seconds and the least memory count. Then one process opens the float model and all artifacts in ONNX Runtime with
-one thread and its defaults, and times them in turns, each round in another order. Every setting of a peer is a row; one
-that fails is a row with its error.
+In ONNX Runtime the peers are its own quantizers and NNCF, in LiteRT ai-edge-quantizer. Needs
+`pip install "dsedge[models,peers]"` and a machine with the instruction set of the target pos-x86. Each quantizer gets
+the same model and the same calibration samples, and runs `--repeats` times, each in a process of its own; the least
+seconds and the least memory count. Then one process opens the float model and all artifacts in the runtime with one
+thread and its defaults, and times them in turns, each round in another order. Every setting of a peer is a row; one
+that fails is a row with its error. The float model of LiteRT is the one that dsedge writes; its peer reads it too.
 
 A table a model:
 
@@ -16,7 +17,7 @@ A table a model:
     SQNR dB      against the float model, over all held-out samples, of the worst output; of encoders, tokens that are
                  no padding; of detectors, boxes and scores
     agreement    of detectors: best classes of confident candidates, and detections after NMS, that the float model has
-    INT8         heavy operators (convolutions, matrix products, LSTM) that ONNX Runtime executes in INT8
+    INT8         heavy operators (convolutions, matrix products, LSTM) that the runtime executes in INT8
     quantize s   the quantizer's work, imports excluded; for dsedge the steps that the peers have too
     process s    the whole process; for dsedge the whole compilation: baseline, audit, verification, measurement too
     peak MB      of resident memory of the whole process
@@ -40,12 +41,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-from cases import RECIPES, Case, Variants, prepare
+from cases import LITERT, RECIPES, Case, Variants, prepare
 from common import time_in_turns
+from quantizers import TARGET
 from verdict import Row, verdict
 from workers import run_worker
 
-from dsedge.bench.runner import load_onnxruntime
+import dsedge.compiler
+from dsedge.bench.runner import LOADERS
 from dsedge.cli.output import show
 from dsedge.report.terminal import table
 from dsedge.session import open_session
@@ -53,18 +56,23 @@ from dsedge.session import open_session
 SECONDS, REPEATS, SAMPLES = 20.0, 3, 32
 
 _HEAVY_INT8 = re.compile(r"QLinear(Conv|MatMul)|QGemm|QAttention|(Conv|MatMul)Integer.*|DynamicQuantize(LSTM|MatMul)")
+_HEAVY_TFLITE = re.compile(r"CONV|FULLY_CONNECTED|BATCH_MATMUL|LSTM")
 _HEAVY_FLOAT = re.compile(r"(Fused)?(Conv|Gemm|MatMul)|ConvTranspose|(MultiHead)?Attention|LSTM|GRU|RNN")
 
 
-def quantize_all(case: Case, variants: Variants, folder: Path, repeats: int = 1) -> list[Row]:
-    """Run every variant in processes of its own, in turns."""
-    rows = [Row(name, folder / f"{i}.onnx") for i, name in enumerate(variants)]
+def quantize_all(
+    case: Case, variants: Variants, folder: Path, repeats: int = 1, floats: Path | None = None
+) -> list[Row]:
+    """Run every variant in processes of its own, in turns; `floats` is the float model as the runtime reads it."""
+    floats = floats or case.model
+    rows = [Row(name, folder / f"{i}{floats.suffix}") for i, name in enumerate(variants)]
     for _ in range(repeats):
         for row in rows:
             if row.error:
                 continue
             print(f"{case.name}: {row.name}", file=sys.stderr, flush=True)
             tool, options = variants[row.name]
+            options = options | ({"float": str(floats.resolve())} if tool == "ai-edge-quantizer" else {})
             job = {"tool": tool, "options": options, "artifact": str(row.artifact)}
             job |= {"model": str(case.model.resolve()), "calibration": str(case.calibration)}
             _take(row, run_worker(Path(__file__).with_name("quantizers.py"), job))
@@ -90,9 +98,9 @@ def measure(case: Case, rows: list[Row], seconds: float = SECONDS) -> None:
         if row.error:
             continue
         try:
-            run = load_onnxruntime(row.artifact, 1)
+            run = LOADERS["litert" if row.artifact.suffix == ".tflite" else "onnxruntime"](row.artifact, 1)
             results = [run(feeds) for feeds in case.held_out]
-        except Exception as error:  # a peer's artifact that ONNX Runtime refuses is a row as well
+        except Exception as error:  # a peer's artifact that the runtime refuses is a row as well
             row.error = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             continue
         outputs = {name: list(arrays) for name, arrays in zip(names, zip(*results, strict=True), strict=True)}
@@ -106,14 +114,33 @@ def measure(case: Case, rows: list[Row], seconds: float = SECONDS) -> None:
         row.times = mine
 
 
+def float_model(case: Case, folder: Path, runtime: str) -> Path:
+    """The float model as a runtime reads it."""
+    if runtime == "onnxruntime":
+        return case.model
+    bundle = dsedge.compiler.compile(
+        case.model, target=TARGET, runtime=runtime, precision="fp32", output=folder / "float", force=True
+    )
+    return bundle.file("model")
+
+
 def _int8_share(artifact: Path) -> str:
-    """How many of the heavy operators in the graph that ONNX Runtime executes are INT8."""
+    """How many of the heavy operators that the runtime executes are INT8."""
+    if artifact.suffix == ".tflite":
+        return _int8_share_of_tflite(artifact)
     with tempfile.TemporaryDirectory() as folder:
         optimized = Path(folder) / "optimized.onnx"
         open_session(artifact, threads=1, save_optimized=optimized)
         ops = [node.op_type for node in onnx.load(optimized).graph.node]
     int8 = sum(_HEAVY_INT8.fullmatch(op) is not None for op in ops)
     return f"{int8}/{int8 + sum(_HEAVY_FLOAT.fullmatch(op) is not None for op in ops)}"
+
+
+def _int8_share_of_tflite(artifact: Path) -> str:
+    from dsedge.backends.litert.read import read
+
+    heavy = [operator for operator in read(artifact) if _HEAVY_TFLITE.search(operator.op)]
+    return f"{sum(operator.precision in ('int8', 'hybrid') for operator in heavy)}/{len(heavy)}"
 
 
 def print_table(case: Case, rows: list[Row]) -> None:
@@ -161,11 +188,13 @@ def as_json(row: Row) -> dict[str, Any]:
     return {**values, "counts": row.counts, "notes": list(row.notes), "ms_quartiles": quartiles}
 
 
-def compare(name: str, exports: Path, *, samples: int, repeats: int, seconds: float) -> dict[str, Any]:
+def compare(name: str, exports: Path, *, runtime: str, samples: int, repeats: int, seconds: float) -> dict[str, Any]:
     """Make the table of a model, print it with its verdict, and return both for JSON."""
     with tempfile.TemporaryDirectory() as folder:
         case, recipe = prepare(name, Path(folder), exports, samples), RECIPES[name]
-        rows = [Row("float", case.model), *quantize_all(case, recipe.variants, Path(folder), repeats)]
+        variants = recipe.variants if runtime == "onnxruntime" else LITERT
+        floats = float_model(case, Path(folder), runtime)
+        rows = [Row("float", floats), *quantize_all(case, variants, Path(folder), repeats, floats)]
         measure(case, rows, seconds)
     print_table(case, rows)
     claims = verdict(rows, recipe.goal)
@@ -179,6 +208,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = ",".join(RECIPES)
     parser.add_argument("--models", default=known, help="names, separated by commas (default: %(default)s)")
+    parser.add_argument("--runtime", default="onnxruntime", choices=("onnxruntime", "litert"))
     parser.add_argument("--json", type=Path, help="file to add the figures to, model by model")
     parser.add_argument("--exports", type=Path, help="folder of exported models, which is filled (default: none)")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="runs of each quantizer (default: %(default)s)")
@@ -193,7 +223,14 @@ def main() -> int:
         exports = args.exports or Path(folder)
         exports.mkdir(parents=True, exist_ok=True)
         for name in (name for name in names if name not in results):
-            results[name] = compare(name, exports, samples=args.samples, repeats=args.repeats, seconds=args.seconds)
+            results[name] = compare(
+                name,
+                exports,
+                runtime=args.runtime,
+                samples=args.samples,
+                repeats=args.repeats,
+                seconds=args.seconds,
+            )
             if args.json:
                 args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return 0 if all(holds for name in names for _, holds, _ in results[name]["verdict"]) else 1

@@ -3,8 +3,9 @@
     python tools/quantizers.py --job '{"tool": "dsedge", "options": {}, "model": "m.onnx", "calibration": "c.npz", ...}'
 
 A quantizer reads `model` (ONNX) and `calibration` (.npz, arrays by input name, the first axis counts samples), and
-writes `artifact` (ONNX, for ONNX Runtime on x86). The last line printed is a JSON object: `seconds` of the work that
-users wait for, imports excluded; `peak_rss_mb` of the process, imports included; `notes`.
+writes `artifact` (ONNX for ONNX Runtime on x86, TFLite for LiteRT). The option `runtime` is dsedge's; the option
+`float` is the float model as TFLite, which ai-edge-quantizer reads. The last line printed is a JSON object: `seconds`
+of the work that users wait for, imports excluded; `peak_rss_mb` of the process, imports included; `notes`.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def by_dsedge(model: Path, calibration: Path, artifact: Path, options: dict[str,
     from dsedge.passes import discover
     from dsedge.passes.normalize import FINISH, NORMALIZE
 
-    load_backend("onnxruntime")
+    load_backend(options.get("runtime", "onnxruntime"))
     discover()
     os.environ["DSEDGE_CACHE"] = str(Path("cache").resolve())  # an empty one
     bundle = dsedge.compiler.compile(model, target=TARGET, calibration=calibration, output="bundle", **options)
@@ -160,11 +161,61 @@ def by_nncf(model: Path, calibration: Path, artifact: Path, options: dict[str, A
     return {"seconds": time.perf_counter() - start}
 
 
+def by_ai_edge_quantizer(model: Path, calibration: Path, artifact: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """`ai_edge_quantizer` on the float TFLite model, by one of its recipes; inputs and outputs stay float, as dsedge's.
+
+    With the option "ranges" what its calibration found is replaced by the least and the greatest value that ONNX
+    Runtime gives for the tensors of the same name, whose seconds count as calibration's do.
+    """
+    from ai_edge_quantizer import qtyping, quantizer, recipe, recipe_manager
+
+    chosen = recipe_manager.RecipeManager()
+    chosen.load_quantization_recipe(getattr(recipe, options["recipe"])())
+    for ends in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+        chosen.add_quantization_config(
+            regex=".*", operation_name=ends, algorithm_key=recipe_manager.AlgorithmName.NO_QUANTIZE
+        )
+    work = quantizer.Quantizer(options["float"], chosen.get_quantization_recipe())
+    start = time.perf_counter()
+    found = None
+    if work.need_calibration:
+        samples = read_samples(calibration)
+        found = work.calibrate({"serving_default": samples}, num_threads=1)
+        if options.get("ranges"):
+            _inject(found, model, samples)
+    result = work.quantize(found, enable_progress_report=False)
+    Path(artifact).write_bytes(bytes(result.quantized_model))
+    return {"seconds": time.perf_counter() - start}
+
+
+def _inject(found: dict[str, Any], model: Path, samples: Samples) -> None:
+    """Replace ranges by those that the ONNX model's values have, where a tensor is named after one."""
+    import onnx_ir as ir
+
+    from dsedge.frontend import load
+    from dsedge.passes.normalize import normalize
+    from dsedge.quant.calibrate import exposing
+    from dsedge.session import open_session
+
+    graph = normalize(load(model))[0].graph
+    floats = {v.name for node in graph.graph for v in node.outputs if v.dtype == ir.DataType.FLOAT}
+    names = [name for name in found if name in floats]
+    session = open_session(exposing(graph, names))
+    lows, highs = dict.fromkeys(names, np.inf), dict.fromkeys(names, -np.inf)
+    for feeds in samples:
+        for name, array in zip(names, session.run(names, feeds), strict=True):
+            lows[name], highs[name] = min(lows[name], float(array.min())), max(highs[name], float(array.max()))
+    for name in names:
+        for side, value in (("min", lows[name]), ("max", highs[name])):
+            found[name][side] = np.full_like(found[name][side], value)
+
+
 TOOLS = {
     "dsedge": by_dsedge,
     "onnxruntime static": by_onnxruntime_static,
     "onnxruntime dynamic": by_onnxruntime_dynamic,
     "nncf": by_nncf,
+    "ai-edge-quantizer": by_ai_edge_quantizer,
 }
 
 
