@@ -46,7 +46,9 @@ def _infer(model: ir.Model) -> None:
     """Sets the types and shapes that onnx finds; none when its inference fails."""
     weights = detach_weights(model.graph)
     try:
-        proto = onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True)
+        proto = ir.to_proto(model)
+        _stand_in(proto.graph)
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         forget_maps(proto.graph)
         inferred = ir.from_proto(proto)
     except Exception:  # it raises whatever its C++ code or the file format's does
@@ -60,6 +62,17 @@ def _infer(model: ir.Model) -> None:
             if source is not None and not value.is_initializer():
                 value.shape = source.shape if source.shape is not None else value.shape
                 value.type = source.type if source.dtype is not None else value.type
+
+
+def _stand_in(graph: onnx.GraphProto) -> None:
+    """Writes Identity for what keeps type and shape and has no shape function in onnx: there is one such operator."""
+    for node in graph.node:
+        if node.op_type == "GroupNormalization" and node.domain in ("", "ai.onnx"):
+            node.op_type = "Identity"
+            del node.input[1:], node.attribute[:]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _stand_in(attribute.g)
 
 
 def _of_graph(graph: ir.Graph) -> Iterator[ir.Value]:

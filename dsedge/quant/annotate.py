@@ -215,6 +215,7 @@ def _values(
     """The values that are quantized, with their tie groups."""
     chained = {head: node for node, head in heads.items()}
     fixed: dict[str, tuple[float, int] | None] = {}
+    symmetric: set[str] = set()
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -242,6 +243,7 @@ def _values(
         if plan.precision != "int8" or plan.head is not None:
             continue
         read = [add(node.inputs[i]) for i in plan.inputs]
+        symmetric |= {name for i, name in zip(plan.inputs, read, strict=True) if i in rules[node].symmetric}
         written: list[str] = []
         if plan.output:
             for out in chained.get(node, node).outputs:
@@ -250,4 +252,4 @@ def _values(
         separate = rules[node].separate
         if rules[node].kind == "share" and not (separate and separate(node)):
             tie(read, written)
-    return {name: ValuePlan(name, root(name), fixed[root(name)]) for name in parent}
+    return {name: ValuePlan(name, root(name), fixed[root(name)], name in symmetric) for name in parent}

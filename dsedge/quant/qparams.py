@@ -17,7 +17,8 @@ from dsedge.quant.plan import QParams
 TINY = float(np.finfo(np.float32).tiny) * 2**24
 """The least scale: small enough never to matter, large enough that products of two scales stay normal numbers."""
 
-_BIAS_LIMIT = 2.0**30
+BIAS_LIMIT = 2.0**30
+"""The greatest bias, in steps of the accumulator's grid: what is summed onto it fits into 32 bits too."""
 
 
 def activation_qparams(low: float, high: float, format: NumberFormat) -> QParams:
@@ -71,7 +72,7 @@ def weight_qparams(
     bound = np.abs(weight).max(axis=others) if weight.size else np.zeros(())
     scale = np.maximum(np.asarray(bound, np.float64) / qmax, TINY)
     if bias is not None and input_scale is not None:
-        floor = np.abs(bias).astype(np.float64) / (input_scale * _BIAS_LIMIT)
+        floor = np.abs(bias).astype(np.float64) / (input_scale * BIAS_LIMIT)
         scale = np.maximum(scale, floor if axis is not None else floor.max(initial=0.0))
     scale32 = scale.astype(np.float32)
     return QParams(scale32, np.zeros(scale32.shape, format.dtype), format.dtype, axis)

@@ -27,6 +27,13 @@ def test_what_inference_cannot_know_is_kept_as_declared(graph):
     assert _infer(model) == {"a": ("N", 4), "b": ("M", None), "c": (None, None), "y": ("M", 8)}
 
 
+def test_what_keeps_a_shape_and_has_no_shape_function(graph):
+    norm = "GroupNormalization<num_groups = 2>"
+    model = graph("float[N, 4, 5] x, float[4] s", "float y", f"a = {norm}(x, s, s)  y = Relu(a)")
+    assert _infer(model) == {"a": ("N", 4, 5), "y": ("N", 4, 5)}
+    assert model.graph[0].op_type == "GroupNormalization"
+
+
 def test_a_second_run_changes_nothing(graph):
     model = graph("float[N, 4] x, int64[2] s", "float y", "a = Reshape(x, s)  y = ReduceSum<keepdims = 0>(a)")
     _infer(model)

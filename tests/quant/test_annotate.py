@@ -12,7 +12,7 @@ from graphs import GRAPHS, Net, as_model, branches, chain, concat, detector, inc
 from dsedge.model import Model
 from dsedge.passes.normalize import normalize
 from dsedge.quant.annotate import annotate
-from dsedge.quant.contract import Contract
+from dsedge.quant.contract import Contract, OpRule
 from dsedge.quant.plan import QuantPlan
 
 
@@ -91,6 +91,24 @@ def test_values_that_are_moved_or_selected_form_one_tie_group() -> None:
 def test_add_and_mul_keep_scales_of_their_own() -> None:
     groups = planned(residual()).groups().values()
     assert all(len(names) == 1 for names in groups)
+
+
+def test_what_a_runtime_wants_symmetric_is_and_so_is_its_group() -> None:
+    net = Net(x=(1, 6, 32))
+    first, second = (net.op("Relu", net.op("MatMul", "x", net.weight(32, 32, fan_in=32))) for _ in range(2))
+    turned = net.op("Transpose", second, perm=[0, 2, 1])
+    product = OpRule("MatMul", "compute", (0, 1), symmetric=(1,), only=lambda n: n.inputs[1].const_value is None)
+    weighted = OpRule("MatMul", "compute", (0,), (1,), 1)
+    accepts = contract()
+    accepts = replace(accepts, operators=(product, weighted, *accepts.operators))
+    m = quantized(net.model(net.op("MatMul", first, turned)), accepts, normal=False)
+    assert {name for name, v in m.plan.values.items() if v.symmetric} == {turned}
+    assert m.plan.values[turned].group == m.plan.values[second].group
+    assert m.plan.values[turned].qparams is m.plan.values[second].qparams
+    low, high = m.plan.values[second].range
+    assert low == 0.0 and m.plan.values[second].qparams.zero_point == 128
+    assert m.plan.values[second].qparams.scale == pytest.approx(high / 127)
+    assert m.plan.values[first].qparams.zero_point == 0
 
 
 def test_a_lifted_node_keeps_its_reason_and_its_company_follows() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from dsedge.backends.base import Artifact, Audit
 from dsedge.backends.litert.contract import XNNPACK, contract
@@ -18,6 +17,7 @@ from dsedge.quant.plan import NodePlan, QuantPlan
 from dsedge.target import Target
 
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+_LAYS_OUT = ("TRANSPOSE", "RESHAPE")
 _SHOWN = 5
 
 
@@ -56,7 +56,7 @@ def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
     planned = [n for n in plan.nodes.values() if n.precision in ("int8", "int8_dynamic")]
     floats = [n for n in plan.nodes.values() if n.precision in ("float", "fp16")]
     lost = [n for n in planned if n.name in unmatched or n.head in unmatched]
-    silent = [n.name for n in floats if any(o.precision == "int8" for o in by_node.get(n.name, []))]
+    silent = [n.name for n in floats if any(_computes_on_codes(o) for o in by_node.get(n.name, []))]
     summary = f"{len(planned) - len(lost)} operators run in INT8"
     if unmatched:
         summary += f"; {len(unmatched)} planned in INT8 run in float"
@@ -98,14 +98,18 @@ def delegation(path: Path, operators: list[Operator]) -> Delegation:
     return Delegation(tuple(partitions))
 
 
+def _computes_on_codes(operator: Operator) -> bool:
+    """Whether an operator is INT8 and does more than to lay codes out for a float one."""
+    return operator.precision == "int8" and operator.op not in _LAYS_OUT
+
+
 def _missed(node: NodePlan, written: list[Operator]) -> str | None:
     """Why a node that was planned as INT8 is not, None where it is; what only renames axes is written as nothing."""
-    wanted: dict[str, Literal["int8", "hybrid"]] = {"int8": "int8", "int8_dynamic": "hybrid"}
-    if node.precision not in wanted or node.head is not None:
+    if node.precision not in ("int8", "int8_dynamic") or node.head is not None:
         return None
     computing = [o for o in written if o.op not in _CONVERSIONS]
-    if node.precision == "int8_dynamic":
-        found = any(o.precision == "hybrid" for o in computing)
+    if node.weights and not node.inputs:  # a table or weights in INT8, and all else in float
+        found = any(o.precision in ("hybrid", "int8") for o in computing)
         return None if found else "the file holds its weights in float"
     names = sorted({o.op for o in computing if o.precision in ("float", "hybrid")})
     return f"the file computes it in float, as {', '.join(names)}" if names else None

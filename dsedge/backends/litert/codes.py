@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dsedge.quant.plan import QParams
+from dsedge.quant.qparams import BIAS_LIMIT
 
 
 def parameters(node: ir.Node | None) -> QParams | None:
@@ -23,10 +24,28 @@ def parameters(node: ir.Node | None) -> QParams | None:
     ):
         return None
     scales = scale.numpy().astype(np.float32)
-    zero = np.zeros(scales.shape, np.uint8) if given is None or given.const_value is None else given.const_value.numpy()
+    if given is None or given.const_value is None:
+        held = node.inputs[0] if node.op_type == "DequantizeLinear" else node.outputs[0]
+        dtype = np.dtype(np.uint8) if held is None or held.dtype is None else held.dtype.numpy()
+        zero = np.zeros(scales.shape, dtype)
+    else:
+        zero = given.const_value.numpy()
     if scales.size == 1:
         return QParams(scales.reshape(()), zero.reshape(()), zero.dtype.name)
     return QParams(scales, zero, zero.dtype.name, node.attributes.get_int("axis", 1))
+
+
+def why_not_activation(params: QParams | None) -> str | None:
+    """Why values that are no constants cannot be codes under these parameters, None where they can."""
+    if params is None:
+        return "its scale or zero point is computed at run time, or differs from block to block"
+    if params.axis is not None:
+        return "each of its channels has a scale of its own, TFLite's activations have one"
+    if params.dtype not in ("int8", "uint8", "int16"):
+        return f"its codes are {params.dtype}, TFLite's are int8, uint8 or int16"
+    if params.dtype == "int16" and int(params.zero_point) != 0:
+        return "its int16 codes have a zero point, TFLite's have none"
+    return None
 
 
 def constant_of(value: ir.Value) -> tuple[np.ndarray, QParams | None] | None:
@@ -55,6 +74,14 @@ def signed(codes: np.ndarray, params: QParams) -> tuple[np.ndarray, QParams]:
         return codes, params
     zero = (params.zero_point.astype(np.int16) - 128).astype(np.int8)
     return (codes.astype(np.int16) - 128).astype(np.int8), replace(params, zero_point=zero, dtype="int8")
+
+
+def of_eight_bits(value: ir.Value) -> bool:
+    """Whether a value comes through a DequantizeLinear of int8 or uint8; only a constant has scales of its channels."""
+    params = parameters(value.producer())
+    if params is None or params.dtype not in ("int8", "uint8"):
+        return False
+    return params.axis is None or constant_of(value) is not None
 
 
 def bounds_of(node: ir.Node) -> tuple[float | None, float | None]:
@@ -87,6 +114,31 @@ def dequantized(codes: np.ndarray, params: QParams) -> np.ndarray:
     shape = tuple(sides)
     real = (codes.astype(np.int64) - params.zero_point.reshape(shape)) * params.scale.reshape(shape)
     return np.asarray(real, np.float32)
+
+
+def bias_too_great(node: ir.Node, scale: np.ndarray) -> str | None:
+    """Why the bias of a convolution or Gemm keeps it from codes: it does not fit on the grid of the accumulator.
+
+    Args:
+        node: has its bias as input 2; one that it lacks or computes at run time counts as fitting.
+        scale: of the weight, () or one for each output.
+    """
+    source = parameters(node.inputs[0].producer()) if node.inputs[0] is not None else None
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    found = constant_of(bias) if bias is not None else None
+    if source is None or found is None:
+        return None
+    array, params = found
+    real = (array if params is None else dequantized(array, params)).astype(np.float64)
+    grid = np.asarray(source.scale * scale, np.float64) * (1 + 2**-20)  # scales that make it just fit were rounded
+    size = max(real.size, grid.size)  # there may be one bias for all outputs, and one scale for all or in each group
+    fits = np.abs(np.resize(real, size)) <= BIAS_LIMIT * np.resize(grid, size)
+    return None if fits.all() else "its bias does not fit into 32 bits on the grid of the accumulator"
+
+
+def reads_real_numbers(node: ir.Node) -> bool:
+    """Whether the graph gives a node real numbers and no codes: a hybrid kernel is then the first to round them."""
+    return node.inputs[0] is not None and parameters(node.inputs[0].producer()) is None
 
 
 _NONE, _RELU, _RELU_N1_TO_1, _RELU6 = 0, 1, 2, 3  # ActivationFunctionType in the schema

@@ -11,9 +11,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from dsedge.backends.litert.codes import bounds_of
-from dsedge.backends.litert.emitter import CannotEmit
-from dsedge.backends.litert.hybrid import HYBRID, RECURRENT
-from dsedge.backends.litert.ops.pooling import divides_by_window
+from dsedge.backends.litert.hybrid import HYBRID, RECURRENT, TABLE, gathered_axis, reads_a_table, small_table
+from dsedge.backends.litert.ops.linear import gemm_axis
+from dsedge.backends.litert.ops.pooling import average_in_float, divides_by_window
 from dsedge.model import static_shape
 from dsedge.quant.contract import (
     Contract,
@@ -23,6 +23,7 @@ from dsedge.quant.contract import (
     follows,
     shares,
     stays_float,
+    stores,
     weighted,
 )
 from dsedge.target import Target
@@ -33,10 +34,6 @@ XNNPACK = "xnnpack"
 _COPIES = "Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Gather DepthToSpace SpaceToDepth"
 _LEAST_SLOPE = 2.0**-7
 """XNNPACK takes a LeakyRelu whose slope, times the ratio of the scales, is 1/256 at least."""
-
-
-def _gemm_axis(node: ir.Node) -> int:
-    return 0 if node.attributes.get_int("transB", 0) else 1
 
 
 def _transposed_axis(node: ir.Node) -> int | None:
@@ -91,11 +88,11 @@ def _steep(node: ir.Node) -> str | None:
 
 
 def _divides_by_less(node: ir.Node) -> str | None:
-    try:
-        plain = divides_by_window(node)
-    except CannotEmit as reason:
-        return str(reason)
-    return None if plain else "it divides by less than its window at the border, which XNNPACK's INT8 kernels do not"
+    if reason := average_in_float(node):
+        return reason
+    if divides_by_window(node):
+        return None
+    return "it divides by less than its window at the border, which XNNPACK's INT8 kernels do not"
 
 
 def _unit_elu(node: ir.Node) -> str | None:
@@ -109,6 +106,11 @@ def _values_only(node: ir.Node) -> str | None:
     return None
 
 
+def _with_a_constant(node: ir.Node) -> str | None:
+    constant = any(value is not None and value.const_value is not None for value in node.inputs)
+    return "a limit that may lie far outside would share the scale of the values" if constant else None
+
+
 def _pads_with_zeros(node: ir.Node) -> str | None:
     value = node.inputs[2] if len(node.inputs) > 2 else None
     if node.attributes.get_string("mode", "constant") != "constant" or value is None:
@@ -118,11 +120,8 @@ def _pads_with_zeros(node: ir.Node) -> str | None:
     return None
 
 
-def _interpolates(node: ir.Node) -> str | None:
-    mode = node.attributes.get_string("mode", "nearest")
-    if mode not in ("nearest", "linear"):
-        return f"there is no kernel for {mode} interpolation"
-    return None if _rank(node) == 4 else "there are kernels for two axes of space only"
+def _interpolates(node: ir.Node) -> bool:
+    return node.attributes.get_string("mode", "nearest") == "linear"
 
 
 def _ends_exactly(node: ir.Node) -> bool:
@@ -169,8 +168,7 @@ OPERATORS: tuple[OpRule, ...] = (
         when=(_constant_bias,),
         because="TRANSPOSE_CONV, per-channel weights",
     ),
-    *weighted("Gemm", axis=_gemm_axis, bias=2, when=(_plain_gemm,), because="FULLY_CONNECTED, per-channel weights"),
-    *stays_float("MatMul", f"both factors are computed at run time; {_SLOW}", only=_of_activations),
+    *weighted("Gemm", axis=gemm_axis, bias=2, when=(_plain_gemm,), because="FULLY_CONNECTED, per-channel weights"),
     *weighted("MatMul", axis=1, when=(_matrix_weight,), because="FULLY_CONNECTED, per-channel weights"),
     *follows("Add Sub Mul", inputs=None, ends=_is_result, because="codes in, codes out"),
     *follows(
@@ -185,14 +183,24 @@ OPERATORS: tuple[OpRule, ...] = (
     *follows("Elu", when=(_unit_elu,), because="codes in, codes out"),
     *fixed("Sigmoid", scale=1 / 256, zero_point=-128, because="LOGISTIC, whose codes span 0 to 1"),
     *fixed("Tanh", scale=1 / 128, zero_point=0, because="TANH, whose codes span -1 to 1"),
+    *follows("ArgMax ArgMin", ends=True, because="the greatest code is the greatest value"),
     *follows("Relu", because="the activation of the operator before it, or of a product with one"),
     *follows("Clip", when=(_constant_bounds,), because="the activation of the operator before it, or where codes end"),
     *shares("MaxPool", ends=True, when=(_values_only,), because="the greatest code is the greatest value"),
     *shares("GlobalMaxPool ReduceMax ReduceMin", ends=True, because="the greatest code is the greatest value"),
     *shares("Concat", inputs=None, because="one scale for all inputs: codes are copied"),
-    *shares("Resize", when=(_interpolates,), because="codes are copied, or lie between two others"),
+    *shares("Resize", because="codes are copied, or lie between two others"),
+    *shares("Max Min", inputs=None, when=(_with_a_constant,), because="the greatest code is the greatest value"),
     *shares("Pad", when=(_pads_with_zeros,), because="codes are copied, zero has a code"),
     *shares("Expand Tile", because="codes are copied"),
+    *stores(
+        "Gather",
+        weight=0,
+        axis=gathered_axis,
+        only=reads_a_table,
+        when=(small_table,),
+        because=TABLE,
+    ),
     *shares(_COPIES, ends=_ends_exactly, because="codes are copied, a quarter of the bytes"),
     *RECURRENT,
     *stays_float("Softmax LogSoftmax", f"{_SLOW}, and rounds no probability to 1/256"),
@@ -201,9 +209,20 @@ OPERATORS: tuple[OpRule, ...] = (
 )
 """Ranges are those of codes from -128 to 127."""
 
-_XNNPACK: tuple[OpRule, ...] = (*follows("LeakyRelu", when=(_steep,), because="codes in, codes out"),)
+_XNNPACK: tuple[OpRule, ...] = (
+    *follows("LeakyRelu", when=(_steep,), because="codes in, codes out"),
+    OpRule(
+        "MatMul",
+        "compute",
+        symmetric=(1,),  # XNNPACK takes no other zero point there
+        only=_of_activations,
+        because="BATCH_MATMUL of codes, those of the second factor symmetric",
+    ),
+)
 _BUILT_IN: tuple[OpRule, ...] = (
     *stays_float("LeakyRelu", "its INT8 kernel works number by number: the float one is faster, conversions included"),
+    *stays_float("MatMul", f"both factors are computed at run time; {_SLOW}", only=_of_activations),
+    *stays_float("Resize", "its INT8 kernel weighs with few bits: it is several codes off", only=_interpolates),
 )
 
 _FUSING = ("Conv", "ConvTranspose", "Gemm", "Add", "Sub", "Mul", "MaxPool", "AveragePool")
@@ -225,7 +244,7 @@ def contract(target: Target) -> Contract:
         activation=NumberFormat("int8", symmetric=False),
         weight=NumberFormat("int8", symmetric=True),
         bias="int32",
-        operators=(*OPERATORS, *(_BUILT_IN if built_in else _XNNPACK)),
+        operators=(*(_BUILT_IN if built_in else _XNNPACK), *OPERATORS),
         fusions=FUSIONS,
         opset=(13, 25),
         hybrid=() if built_in else HYBRID,

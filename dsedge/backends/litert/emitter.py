@@ -21,7 +21,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from dsedge.backends.litert.codes import activation_of, constant_of, dequantized, equal, parameters, signed
+from dsedge.backends.litert.codes import (
+    activation_of,
+    constant_of,
+    dequantized,
+    equal,
+    of_eight_bits,
+    parameters,
+    signed,
+    why_not_activation,
+)
 from dsedge.backends.litert.flatbuffer import Tensor
 from dsedge.backends.litert.writer import CHANNELS_LAST, DTYPES, CannotEmit, Order, Placed, Writer, dtype_of, name_of
 from dsedge.model import static_shape
@@ -38,10 +47,10 @@ class Op:
     Attributes:
         emit: writes the node.
         codes: indices of the inputs that are codes where it is INT8; None for all, () where TFLite has no INT8 kernel.
+            What it writes is codes too, unless it is integers or booleans.
         same: whether TFLite wants its inputs and outputs under one scale; what comes under another is requantized.
         fixed: scale and zero point that TFLite imposes on the output.
         fuses: whether it takes a Relu or Clip behind it as its activation.
-        hybrid: indices of the weights that may be INT8 while activations are float.
         refuses: why there is no INT8 kernel for this node in particular, None where there is.
     """
 
@@ -50,7 +59,6 @@ class Op:
     same: bool = False
     fixed: tuple[float, int] | None = None
     fuses: bool = False
-    hybrid: tuple[int, ...] = ()
     refuses: Callable[[ir.Node], str | None] | None = None
 
 
@@ -105,15 +113,16 @@ class Emitter(Writer):
             return False
         indices = range(len(node.inputs)) if op.codes is None else op.codes
         read = [v for i in indices if i < len(node.inputs) and (v := node.inputs[i]) is not None]
-        if not read or any(parameters(v.producer()) is None for v in read):
+        if not read or not all(map(of_eight_bits, read)):
             return False
-        for out in outputs:
+        written = [out for out in outputs if out.dtype is None or out.dtype.is_floating_point()]
+        for out in written:
             params = self.written_as(out)
             if params is None and out.uses():
                 return False
             if params is not None and op.fixed not in (None, (float(params.scale), int(params.zero_point))):
                 return False
-        return any(self.written_as(out) is not None for out in outputs)
+        return not written or any(self.written_as(out) is not None for out in written)
 
     def written_as(self, value: ir.Value) -> QParams | None:
         """The parameters of the int8 codes that a value is turned into, None where it is wanted in float too."""
@@ -122,7 +131,7 @@ class Emitter(Writer):
             return None
         found = [parameters(user) for user in users]
         first = found[0]
-        if first is None or first.axis is not None or first.scale.ndim:
+        if first is None or why_not_activation(first) or first.dtype == "int16":
             return None
         same = all(p is not None and p.dtype == first.dtype and equal(p, first) for p in found)
         return signed(np.zeros((), first.dtype), first)[1] if same else None
@@ -185,17 +194,11 @@ class Emitter(Writer):
             return self._constant(value, order)
         return self._shared(node, self._constant(value, order, codes=True))
 
-    def weight(self, node: ir.Node, index: int, order: Order) -> Tensor:
-        """A weight in a given order; codes stay codes where the kernel takes them."""
-        value = node.inputs[index]
-        assert value is not None
-        codes = self._reads_codes(node, index) or index in self.ops[node.op_type].hybrid
-        if constant_of(value) is None:
-            return self.tensor(node, index, order)
-        return self._constant(value, order, codes=codes)
-
     def bias(self, node: ir.Node, index: int, source: Tensor, weight: Tensor, size: int) -> Tensor:
-        """A bias of a given size, zeros when the node has none: int32 on the grid of the codes, else float32."""
+        """A bias of a given size, zeros when the node has none: int32 on the grid of the codes, else float32.
+
+        On that grid it fits into 32 bits, else the operator was not INT8 (`codes.bias_too_great`).
+        """
         value = node.inputs[index] if index < len(node.inputs) else None
         if not self.is_int8(node):
             array = self.array(node, index)
@@ -211,7 +214,7 @@ class Emitter(Writer):
             codes, params = found
             if params is None or params.dtype != "int32" or not np.allclose(params.scale, scale, rtol=1e-5):
                 real = codes if params is None else dequantized(codes, params)
-                codes = np.clip(np.rint(real.astype(np.float64) / scale), -(2**31), 2**31 - 1).astype(np.int32)
+                codes = np.rint(real.astype(np.float64) / scale).astype(np.int32)
             codes = np.broadcast_to(codes.reshape(-1), (size,))
         axis = 0 if scale.ndim else None
         return self.constant(f"{node.name}_bias", codes, QParams(scale, np.zeros(scale.shape, np.int32), "int32", axis))
@@ -232,15 +235,12 @@ class Emitter(Writer):
             elif producer is not None and producer.op_type == "DequantizeLinear" and producer.inputs[0] is not None:
                 codes = self._codes(producer.inputs[0], parameters(producer))
                 with self.on_behalf_of(producer.name or ""):
-                    self._places[value] = Placed(self._dequantize(value, codes.tensor), codes.order)
+                    self._places[value] = Placed(self.widened(codes.tensor, value.name or ""), codes.order)
             else:
                 raise CannotEmit(f"{value.name!r} is written by nothing")
+        if self._places[value].tensor.qparams is not None:
+            raise CannotEmit(f"the codes {value.name!r} are read by another operator than DequantizeLinear")
         return self._places[value]
-
-    def _dequantize(self, value: ir.Value, codes: Tensor) -> Tensor:
-        out = self.flatbuffer.activation(value.name or "", codes.shape, "float32")
-        self.dequantize(codes, out)
-        return out
 
     def _codes(self, value: ir.Value, params: QParams | None) -> Placed:
         if value not in self._places and value in self._later:
@@ -251,7 +251,10 @@ class Emitter(Writer):
             codes, params = signed(value.const_value.numpy(), params)
             order = tuple(range(codes.ndim))
             self._places[value] = Placed(self.constant(value.name or "", codes, params), order)
-        return self._places[value]
+        placed = self._places[value]
+        if params is None or placed.tensor.qparams is None or not equal(placed.tensor.qparams, params):
+            raise CannotEmit(f"{value.name!r} has other scales where it is read than where it is written, or none")
+        return placed
 
     def _write_later(self, value: ir.Value) -> Placed:
         name, write = self._later.pop(value)
@@ -271,7 +274,7 @@ class Emitter(Writer):
                     params = replace(params, axis=order.index(params.axis))
             tensor = self.constant(value.name or "", array.transpose(order), params)
             if array.dtype == np.float16 or (params is not None and not codes):
-                tensor = self._dequantize(value, tensor)
+                tensor = self.widened(tensor, value.name or "")
             self._constants[key] = tensor
         return self._constants[key]
 
@@ -306,7 +309,8 @@ class Emitter(Writer):
 
     def _bound(self, node: ir.Node, index: int) -> list[ir.Value]:
         out = self._result(node, index)
-        return [use.node.outputs[0] for use in out.uses()] if self.is_int8(node) else [out]
+        codes = self.is_int8(node) and self.written_as(out) is not None
+        return [use.node.outputs[0] for use in out.uses()] if codes else [out]
 
     # The walk.
 
@@ -352,8 +356,9 @@ class Emitter(Writer):
         if out in self._places or out in self._later:
             return
         params = parameters(node)
-        if params is None or value is None or params.axis is not None:
-            raise CannotEmit("its scale or zero point is computed at run time, or a channel has its own")
+        if (why := why_not_activation(params)) is not None:
+            raise CannotEmit(why)
+        assert params is not None and value is not None
         _, params = signed(np.zeros((), params.dtype), params)
         producer = value.producer()
         if producer is not None and producer.op_type == "DequantizeLinear" and producer.inputs[0] is not None:
@@ -367,8 +372,10 @@ class Emitter(Writer):
 
     def input(self, value: ir.Value) -> Tensor:
         """The tensor of a graph input; codes where only DequantizeLinear reads it."""
-        readers = [use.node for use in value.uses()]
-        params = parameters(readers[0]) if readers and readers[0].op_type == "DequantizeLinear" else None
+        reader = next((use.node for use in value.uses() if use.node.op_type == "DequantizeLinear"), None)
+        params = parameters(reader)
+        if reader is not None and (why := why_not_activation(params)) is not None:
+            raise CannotEmit(f"the input {value.name!r} is codes that cannot be written as TFLite: {why}")
         shape = self.shape(value)
         tensor = self.flatbuffer.activation(value.name or "", shape, dtype_of(value), params)
         order, placed = tuple(range(len(shape))), Placed(tensor, tuple(range(len(shape))))

@@ -26,7 +26,11 @@ _HYBRID = {
     "FULLY_CONNECTED": (3, 9, 12),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": (2, 3, 3),
 }
-"""INT8 weights under float activations: one scale, the same with `asymmetricQuantizeInputs`, one scale a channel."""
+"""INT8 weights under float activations: one scale, the same with `asymmetricQuantizeInputs`, one scale a channel.
+
+FULLY_CONNECTED reads the scales of channels from 12 on only: tflite-runtime 2.14 refuses that version, and takes the
+first scale for all channels at a lower one.
+"""
 
 _MOVES: Mapping[str, Mapping[str, int]] = {
     "BROADCAST_TO": {"": 2, "int8": 3},

@@ -151,9 +151,27 @@ class Writer:
         self.op("DEQUANTIZE", [codes], [out], self.options("DequantizeOptions"))
         self._dequantized[out.index] = codes
 
+    def widened(self, tensor: Tensor, name: str) -> Tensor:
+        """Codes or float16 as float32 from now on."""
+        out = self.flatbuffer.activation(name, tensor.shape, "float32")
+        self.dequantize(tensor, out)
+        return out
+
+    def cast(self, x: Tensor, out: Tensor) -> None:
+        """CAST to the type of `out`."""
+        before, after = (getattr(self.flatbuffer.schema.TensorType, t.dtype.upper()) for t in (x, out))
+        self.op("CAST", [x], [out], self.options("CastOptions", inDataType=before, outDataType=after))
+
 
 DTYPES = ("float32", "float16", "int8", "uint8", "int16", "int32", "int64", "uint32", "bool")
 """Element types that TFLite has kernels for."""
+
+
+def input_of(node: ir.Node, index: int) -> ir.Value:
+    """An input that a node has."""
+    value = node.inputs[index]
+    assert value is not None
+    return value
 
 
 def dtype_of(value: ir.Value) -> str:

@@ -107,10 +107,12 @@ def test_int8(case: str) -> None:
     check_int8(model, exact=0.97, **how)
 
 
+GREAT = np.array([3e5] + [0] * 15, np.float32)
 FLOAT_ISLANDS: dict[str, tuple[onnx.ModelProto, dict[str, Any]]] = {
     "a bias for each row": (node("Gemm", [(4, 32), weights(32, 16), weights(4, 1)]), {"weights": {1: 1}}),
     "scales along the inputs": (node("Gemm", [(4, 32), weights(32, 16)]), {"weights": {1: 0}}),
     "an activation behind fed factors": (node("Gemm", [(4, 32), (32, 16)], then="Relu"), {}),
+    "a bias beyond 32 bits": (node("Gemm", [(4, 32), weights(32, 16), GREAT]), {"weights": {1: 1}}),
     "a batch with scales": (node("MatMul", [(2, 4, 32), weights(2, 32, 16)]), {"weights": {1: 2}}),
 }
 

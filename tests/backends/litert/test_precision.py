@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
+from graphs import Net
 from onnx import TensorProto, helper, numpy_helper
 
+import dsedge
 from dsedge.backends.litert.contract import contract
 from dsedge.backends.litert.emit import emit
-from dsedge.backends.litert.hybrid import HYBRID
 from dsedge.errors import LoadError
 from dsedge.quant.calibrate import assign_ranges
 from dsedge.quant.contract import Contract
@@ -22,7 +23,8 @@ from dsedge.target import load_target
 from dsedge.verify import predictor
 from tests.backends.litert.harness import inferred, interpreter
 
-CONTRACT = replace(contract(load_target("raspberry-pi-5")), hybrid=HYBRID)
+CONTRACT = contract(load_target("raspberry-pi-5"))
+DIGITS = Path(__file__).parents[3] / "models" / "digits_cnn" / "digits_cnn.onnx"
 
 
 def network() -> ir.Model:
@@ -134,6 +136,50 @@ def test_codes_that_are_no_weight_are_real_numbers_again() -> None:
     assert sqnr(stored, content) > 35
 
 
-def test_a_runtime_without_rules_refuses() -> None:
+def test_codes_that_are_real_numbers_again_are_not_rounded_a_second_time() -> None:
+    _, stored, _ = prepared("int8_dynamic")
+    for name, weight in (("conv", "CONV_2D"), ("linear", "FULLY_CONNECTED")):
+        model = stored.clone()
+        node = next(node for node in model.graph if node.name == name)
+        source = node.inputs[0]
+        assert source is not None
+        params = [ir.tensor(array, name=n) for n, array in (("s", np.float32(0.05)), ("z", np.int8(3)))]
+        values = [ir.Value(name=t.name, shape=t.shape, type=ir.TensorType(t.dtype), const_value=t) for t in params]
+        for value in values:
+            model.graph.register_initializer(value)
+        quantize = ir.node("QuantizeLinear", [source, *values])
+        pair = [quantize, ir.node("DequantizeLinear", [quantize.outputs[0], *values])]
+        for each, dtype in zip(pair, (ir.DataType.INT8, ir.DataType.FLOAT), strict=True):
+            each.outputs[0].shape, each.outputs[0].type = source.shape, ir.TensorType(dtype)
+        node.replace_input_with(0, pair[1].outputs[0])
+        model.graph.insert_before(node, pair)
+        content, _ = emit(model)
+        assert {second for op, _, second in operators(content) if op == weight} == {"FLOAT32"}, name
+
+
+def test_an_old_runtime_refuses() -> None:
     with pytest.raises(LoadError, match="DS146"):
-        prepared("int8_dynamic", replace(CONTRACT, hybrid=()))
+        prepared("int8_dynamic", contract(load_target("pos-armv7")))
+
+
+def test_the_whole_flow_without_calibration(tmp_path: Path) -> None:
+    options = {"target": "raspberry-pi-5", "runtime": "litert", "precision": "int8_dynamic"}
+    m = dsedge.compile(DIGITS, output=tmp_path / "out", **options).manifest
+    assert m.failed == [] and m.calibration is None
+    assert (m.precision.precision, m.precision.int8_ops) == ("int8_dynamic", 6)
+    assert "0 INT8 operators, 6 on float with INT8 weights, 9 float ones, 0 conversions" in m.precision.audit
+    (size,) = (gate for gate in m.gates if gate.name == "size")
+    assert size.value is not None and size.value < 0.3 * m.float_bytes
+    assert m.fidelity is not None and m.fidelity.sqnr_db > 40 and m.fidelity.top1_agreement == 1.0
+
+
+def test_the_table_of_an_embedding_is_a_quarter_under_either_precision(tmp_path: Path) -> None:
+    net = Net(x=(1, 8))
+    rows = net.op("Gather", net.weight(512, 256), net.op("Cast", "x", to=TensorProto.INT64))
+    model = net.model(net.op("Relu", rows))
+    for precision in ("int8", "int8_dynamic"):
+        options = {"target": "raspberry-pi-5", "runtime": "litert", "calibration": "random", "precision": precision}
+        bundle = dsedge.compile(model, output=tmp_path / precision, **options)
+        assert bundle.manifest.precision.int8_ops == 1
+        assert bundle.file("model").stat().st_size < 0.28 * bundle.manifest.float_bytes
+        assert bundle.manifest.fidelity is not None and bundle.manifest.fidelity.sqnr_db > 38

@@ -64,6 +64,14 @@ def test_arg(op: str, attributes: dict[str, Any]) -> None:
     check_float(model, [{"x0": np.round(feeds["x0"])} for feeds in feeds_of(model)])
 
 
+@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
+def test_arg_of_codes(op: str, last: int) -> None:
+    """The integers that it gives need no scale, and of equal codes it finds the one that it finds of equal numbers."""
+    found = check_int8(node(op, [_X], axis=1, select_last_index=last), low=-2e-6, high=2e-6)
+    assert "DEQUANTIZE" not in found.ops
+
+
 @pytest.mark.parametrize("keep", [0, 1])
 def test_arg_of_a_vector(keep: int) -> None:
     check_float(node("ArgMax", [(7,)], axis=0, keepdims=keep))

@@ -98,7 +98,7 @@ def test_a_convolutional_network_is_int8_in_one_piece(name: str) -> None:
     assert sum("QUANTIZE" in o.op for o in found.operators) == 2
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", "ds_cnn"])
+@pytest.mark.parametrize("name", CNNS)
 def test_nothing_is_transposed(name: str) -> None:
     assert "TRANSPOSE" not in [o.op for o in built(name).operators], "images of one channel lie the same either way"
 

@@ -13,6 +13,7 @@ from tests.backends.litert.harness import check_float, check_int8, node
         ("DepthToSpace", (2, 12, 4, 5), 2, "DCR", ["TRANSPOSE", "DEPTH_TO_SPACE", "TRANSPOSE"]),
         ("DepthToSpace", (2, 12, 4, 5), 2, "CRD", ["TRANSPOSE", "RESHAPE", "TRANSPOSE", "RESHAPE", "TRANSPOSE"]),
         ("DepthToSpace", (1, 18, 2, 3), 3, "CRD", ["TRANSPOSE", "RESHAPE", "TRANSPOSE", "RESHAPE", "TRANSPOSE"]),
+        ("DepthToSpace", (1, 9, 2, 3), 3, "CRD", ["TRANSPOSE", "DEPTH_TO_SPACE", "RESHAPE"]),
         ("SpaceToDepth", (2, 3, 4, 6), 2, None, ["TRANSPOSE", "SPACE_TO_DEPTH", "TRANSPOSE"]),
     ],
 )

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from dsedge.backends.litert.codes import constant_of, dequantized, signed
 from dsedge.backends.litert.emitter import CannotEmit, Emitter, Order, dtype_of
 from dsedge.backends.litert.flatbuffer import Tensor
+from dsedge.backends.litert.writer import input_of
 from dsedge.quant.plan import QParams
 
 MAX_AXES = 4
@@ -25,7 +26,7 @@ Write = Callable[[list[Tensor], Tensor], None]
 def broadcast(e: Emitter, node: ir.Node, indices: Sequence[int], write: Write) -> None:
     """Write an operator whose operands broadcast against each other.
 
-    The axes lie as in the largest operand of full rank that is no constant, so that least is transposed. Where kernels
+    The axes lie as in that operand of full rank, no constant, for which the fewest bytes are transposed. Where kernels
     take fewer axes, neighbours that every operand has or lacks together become one; where that is not enough, the
     smaller operands are written out.
 
@@ -40,7 +41,7 @@ def broadcast(e: Emitter, node: ir.Node, indices: Sequence[int], write: Write) -
     """
     result = e.shape(node.outputs[0])
     order = _order(e, node, indices, len(result))
-    shapes = [_ordered(e.shape(_input(node, i)), order) for i in indices]
+    shapes = [_ordered(e.shape(input_of(node, i)), order) for i in indices]
     whole = tuple(result[axis] for axis in order)
     joined, over = shapes, whole
     if any(shape != whole for shape in shapes) and len(whole) > MAX_AXES:
@@ -58,10 +59,14 @@ def broadcast(e: Emitter, node: ir.Node, indices: Sequence[int], write: Write) -
 
 
 def _order(e: Emitter, node: ir.Node, indices: Sequence[int], rank: int) -> Order:
-    read = [i for i in indices if constant_of(_input(node, i)) is None and len(e.shape(_input(node, i))) == rank]
+    read = [i for i in indices if constant_of(input_of(node, i)) is None and len(e.shape(input_of(node, i))) == rank]
     places = [e.placed(node, i) for i in read]
-    largest = max(places, key=lambda placed: math.prod(placed.tensor.shape), default=None)
-    return largest.order if largest is not None else tuple(range(rank))
+
+    def moved(order: Order) -> int:
+        others = (placed.tensor for placed in places if placed.order != order)
+        return sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in others)
+
+    return min((placed.order for placed in places), key=moved, default=tuple(range(rank)))
 
 
 def _ordered(shape: Shape, order: Order) -> Shape:
@@ -85,7 +90,7 @@ def _joined(shapes: Sequence[Shape], whole: Shape) -> tuple[list[Shape], Shape]:
 
 def _operand(e: Emitter, node: ir.Node, index: int, order: Order, shape: Shape) -> Tensor:
     """An operand in an order of the result's axes, reshaped to `shape`."""
-    value = _input(node, index)
+    value = input_of(node, index)
     own = e.shape(value)
     missing = len(order) - len(own)
     if constant_of(value) is not None:
@@ -102,7 +107,7 @@ def _operand(e: Emitter, node: ir.Node, index: int, order: Order, shape: Shape) 
 
 def _constant(e: Emitter, node: ir.Node, index: int) -> tuple[np.ndarray, QParams | None]:
     """A constant operand: codes where the node is INT8, under the output's scale where the kernel wants one scale."""
-    found = constant_of(_input(node, index))
+    found = constant_of(input_of(node, index))
     assert found is not None
     if found[1] is None or not e.is_int8(node):
         array = e.array(node, index)
@@ -119,7 +124,8 @@ def _constant(e: Emitter, node: ir.Node, index: int) -> tuple[np.ndarray, QParam
 
 def encoded(real: np.ndarray, params: QParams) -> np.ndarray:
     """Real values as int8 codes of one scale."""
-    codes = np.rint(real / params.scale) + np.float32(params.zero_point)
+    with np.errstate(over="ignore"):
+        codes = np.rint(real / params.scale) + np.float32(params.zero_point)
     return np.clip(codes, -128, 127).astype(np.int8)
 
 
@@ -144,7 +150,7 @@ def takes(node: ir.Node, index: int, op: str, types: str) -> None:
     Raises:
         CannotEmit: it is another one.
     """
-    dtype = dtype_of(_input(node, index))
+    dtype = dtype_of(input_of(node, index))
     if dtype not in types.split():
         raise CannotEmit(f"TFLite's {op} has no kernel for {dtype}")
 
@@ -159,9 +165,3 @@ def number(node: ir.Node, index: int) -> float | None:
     array, params = found
     real = array if params is None else dequantized(array.reshape(()), params)
     return float(real.reshape(()))
-
-
-def _input(node: ir.Node, index: int) -> ir.Value:
-    value = node.inputs[index]
-    assert value is not None
-    return value

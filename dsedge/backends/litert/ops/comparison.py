@@ -57,9 +57,7 @@ def cast(e: Emitter, node: ir.Node) -> None:
     x = e.placed(node, 0)
     if kinds[0] == kinds[1]:
         return e.alias(node, x)
-    before, after = (getattr(e.flatbuffer.schema.TensorType, kind.upper()) for kind in kinds)
-    options = e.options("CastOptions", inDataType=before, outDataType=after)
-    return e.op("CAST", [x.tensor], [e.output(node, x.order)], options)
+    return e.cast(x.tensor, e.output(node, x.order))
 
 
 OPS = {

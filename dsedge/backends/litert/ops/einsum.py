@@ -13,10 +13,10 @@ from dsedge.backends.litert.ops.linear import (
     asymmetric,
     batch_matmul,
     fully_connected,
-    input_of,
     matrix_weight,
     viewed,
 )
+from dsedge.backends.litert.writer import input_of
 
 
 class _Product(NamedTuple):
@@ -122,4 +122,4 @@ def _in_float(node: ir.Node) -> str | None:
     return None
 
 
-OPS = {"Einsum": Op(einsum, codes=(0, 1), hybrid=(1,), refuses=_in_float)}
+OPS = {"Einsum": Op(einsum, codes=(0, 1), refuses=_in_float)}

@@ -8,14 +8,11 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from dsedge.backends.litert.codes import constant_of, dequantized, parameters, signed
+from dsedge.backends.litert.codes import bias_too_great, constant_of, dequantized, reads_real_numbers, signed
 from dsedge.backends.litert.emitter import CannotEmit, Emitter, Order
 from dsedge.backends.litert.flatbuffer import Tensor
 
 Change = Callable[[np.ndarray], np.ndarray]
-
-_BIAS_LIMIT = 2.0**30
-"""In steps of the accumulator's grid, so that it does not overflow."""
 
 
 def filters(e: Emitter, node: ir.Node, order: Order, change: Change | None = None, *, hybrid: bool = False) -> Tensor:
@@ -53,12 +50,10 @@ def filters(e: Emitter, node: ir.Node, order: Order, change: Change | None = Non
         scale, zero_point = np.tile(params.scale, repeats), np.tile(params.zero_point, repeats)
         params = replace(params, scale=scale, zero_point=zero_point, axis=order.index(params.axis))
     tensor = e.constant(value.name or "", array.transpose(order), params)
-    keeps_codes = e.is_int8(node) or (hybrid and _reads_real_values(node) and why_not_codes(node) is None)
+    keeps_codes = e.is_int8(node) or (hybrid and reads_real_numbers(node) and why_not_codes(node) is None)
     if array.dtype != np.float16 and (params is None or keeps_codes):
         return tensor
-    wide = e.flatbuffer.activation(f"{value.name}_float32", tensor.shape, "float32")
-    e.op("DEQUANTIZE", [tensor], [wide], e.options("DequantizeOptions"))
-    return wide
+    return e.widened(tensor, f"{value.name}_float32")
 
 
 def why_not_codes(node: ir.Node) -> str | None:
@@ -78,25 +73,7 @@ def why_not_codes(node: ir.Node) -> str | None:
         return "its weight has a zero point, TFLite wants weights symmetric"
     if params.axis not in (None, axis):
         return f"its weight has scales along axis {params.axis}, TFLite wants one for each output channel"
-    return (
-        None if _bias_fits(node, params.scale) else "its bias does not fit into 32 bits on the grid of the accumulator"
-    )
-
-
-def _reads_real_values(node: ir.Node) -> bool:
-    return node.inputs[0] is not None and parameters(node.inputs[0].producer()) is None
-
-
-def _bias_fits(node: ir.Node, scale: np.ndarray) -> bool:
-    source = parameters(node.inputs[0].producer()) if node.inputs[0] is not None else None
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    found = constant_of(bias) if bias is not None else None
-    if source is None or found is None:
-        return True
-    array, params = found
-    real = array if params is None else dequantized(array, params)
-    grid = np.tile(np.reshape(source.scale * scale, -1), real.size)[: real.size]
-    return bool(np.all(np.abs(real.astype(np.float64).reshape(-1)) <= _BIAS_LIMIT * grid))
+    return bias_too_great(node, params.scale)
 
 
 def block_diagonal(array: np.ndarray, group: int) -> np.ndarray:

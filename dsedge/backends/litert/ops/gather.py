@@ -82,7 +82,7 @@ def _gather_rows(e: Emitter, node: ir.Node, axis: int) -> None:
         rows = e.constant(table.name or "", codes, params)
         picked = e.temporary("codes", shape, rows)
         e.op("GATHER", [rows, indices], [picked], options)
-        e.op("DEQUANTIZE", [picked], [e.output(node)], e.options("DequantizeOptions"))
+        e.dequantize(picked, e.output(node))
         return
     if params.zero_point.any():
         raise CannotEmit("the rows of its table have zero points of their own")
@@ -90,8 +90,7 @@ def _gather_rows(e: Emitter, node: ir.Node, axis: int) -> None:
     picked = e.temporary("codes", shape, rows)
     e.op("GATHER", [rows, indices], [picked], options)
     wide = e.flatbuffer.activation(f"{node.name}_real", shape, "float32")
-    cast = e.options("CastOptions", inDataType=e.flatbuffer.schema.TensorType.INT8)
-    e.op("CAST", [picked], [wide], cast)
+    e.cast(picked, wide)
     sides = [1] * len(shape)
     if params.axis == axis:  # the scales are picked with their rows
         sides[axis : axis + rank] = e.shape(index)

@@ -10,9 +10,10 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from dsedge.backends.litert.codes import constant_of, signed
+from dsedge.backends.litert.codes import bias_too_great, constant_of, reads_real_numbers, signed
 from dsedge.backends.litert.emitter import CannotEmit, Emitter, Op, Placed
 from dsedge.backends.litert.flatbuffer import Tensor
+from dsedge.backends.litert.writer import input_of
 from dsedge.quant.plan import QParams
 
 _VIEWS = frozenset("Reshape Flatten Squeeze Unsqueeze".split())
@@ -159,17 +160,13 @@ def matrix_weight(e: Emitter, node: ir.Node, arrange: Arrange, axis: int, factor
     assert found is not None
     array, params = found
     name = input_of(node, 1).name or ""
-    source = input_of(node, 0).producer()
-    dynamic = source is None or source.op_type != "DequantizeLinear"
-    if params is not None and asymmetric(params, axis) is None and factor > 0 and (dynamic or e.is_int8(node)):
+    kept = e.is_int8(node) or reads_real_numbers(node)
+    if params is not None and asymmetric(params, axis) is None and factor > 0 and kept:
         scale = (params.scale * np.float32(factor)).astype(np.float32)
         codes, params = signed(array, replace(params, scale=scale, axis=None if params.axis is None else 0))
         return e.constant(name, arrange(codes), params)
     if params is None and array.dtype == np.float16 and factor == 1.0:
-        half = e.constant(name, arrange(array))
-        wide = e.flatbuffer.activation(f"{name}_float32", half.shape, "float32")
-        e.op("DEQUANTIZE", [half], [wide], e.options("DequantizeOptions"))
-        return wide
+        return e.widened(e.constant(name, arrange(array)), f"{name}_float32")
     real = e.array(node, 1)
     assert real is not None
     return e.constant(name, arrange(real * np.float32(factor)).astype(np.float32))
@@ -218,8 +215,9 @@ def _gemm_in_float(node: ir.Node) -> str | None:
         return "the factors alpha and beta are applied in float"
     if found is None and any(user.op_type in ("Relu", "Clip") for user in node.outputs[0].consumers()):
         return "BATCH_MATMUL has no activation"
-    axis = 0 if node.attributes.get_int("transB", 0) else 1
-    return None if found is None or found[1] is None else asymmetric(found[1], axis)
+    if found is None or found[1] is None:
+        return None
+    return asymmetric(found[1], gemm_axis(node)) or bias_too_great(node, found[1].scale * np.float32(alpha))
 
 
 def _matmul_in_float(node: ir.Node) -> str | None:
@@ -236,6 +234,11 @@ def _matmul_in_float(node: ir.Node) -> str | None:
     return None
 
 
+def gemm_axis(node: ir.Node) -> int:
+    """The axis of a Gemm's weight along which its outputs lie."""
+    return 0 if node.attributes.get_int("transB", 0) else 1
+
+
 def asymmetric(params: QParams, axis: int) -> str | None:
     """Why codes cannot be the weight of a linear layer with its outputs along an axis; None where they can."""
     zero = {"int8": 0, "uint8": 128}.get(params.dtype)
@@ -246,14 +249,7 @@ def asymmetric(params: QParams, axis: int) -> str | None:
     return None
 
 
-def input_of(node: ir.Node, index: int) -> ir.Value:
-    """An input that a node has."""
-    value = node.inputs[index]
-    assert value is not None
-    return value
-
-
 OPS = {
-    "Gemm": Op(gemm, codes=(0, 1), fuses=True, hybrid=(1,), refuses=_gemm_in_float),
-    "MatMul": Op(matmul, codes=(0, 1), hybrid=(1,), refuses=_matmul_in_float),
+    "Gemm": Op(gemm, codes=(0, 1), fuses=True, refuses=_gemm_in_float),
+    "MatMul": Op(matmul, codes=(0, 1), refuses=_matmul_in_float),
 }

@@ -94,7 +94,7 @@ def _last(e: Emitter, layer: Layer, y: Tensor, time: int) -> Tensor:
 
 
 OPS = {
-    "LSTM": Op(lstm, hybrid=(1, 2)),
-    "GRU": Op(unrolled.emit_gru, hybrid=(1, 2)),
-    "RNN": Op(unrolled.emit_rnn, hybrid=(1, 2)),
+    "LSTM": Op(lstm),
+    "GRU": Op(unrolled.emit_gru),
+    "RNN": Op(unrolled.emit_rnn),
 }

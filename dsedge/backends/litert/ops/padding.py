@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dsedge.backends.litert.emitter import Emitter, Op, Placed
-from dsedge.backends.litert.flatbuffer import Tensor
+from dsedge.backends.litert.ops.broadcast import encoded
 from dsedge.backends.litert.ops.slicing import checked, cut
 
 _REFLECT = 0  # MirrorPadMode in the schema
@@ -53,15 +53,9 @@ def pad(e: Emitter, node: ir.Node) -> None:
     if value is None or value.size == 0 or not value.any():
         e.op("PAD", [tensor, paddings], [out], e.options("PadOptions"))
         return
-    fill = value.reshape(()).astype(tensor.dtype) if tensor.qparams is None else _code(float(value.item()), tensor)
-    filling = e.constant("value", fill, tensor.qparams)
+    fill, params = value.reshape(()), tensor.qparams
+    filling = e.constant("value", fill.astype(tensor.dtype) if params is None else encoded(fill, params), params)
     e.op("PADV2", [tensor, paddings, filling], [out], e.options("PadV2Options"))
-
-
-def _code(real: float, like: Tensor) -> np.ndarray:
-    assert like.qparams is not None
-    code = np.rint(real / float(like.qparams.scale)) + float(like.qparams.zero_point)
-    return np.asarray(np.clip(code, -128, 127), np.int8)
 
 
 def _repeat(e: Emitter, node: ir.Node, x: Placed, sides: Sequence[tuple[int, int]], mode: str) -> None:

@@ -163,7 +163,8 @@ def divides_by_window(node: ir.Node) -> bool:
     return _ratio(_window(node), bool(node.attributes.get_int("count_include_pad", 0))) is None
 
 
-def _average_in_float(node: ir.Node) -> str | None:
+def average_in_float(node: ir.Node) -> str | None:
+    """Why an AveragePool has no INT8 kernel, None where it has."""
     try:
         w, by_window = _window(node), divides_by_window(node)
     except CannotEmit as reason:
@@ -182,6 +183,6 @@ def _not_negative(value: ir.Value | None) -> bool:
 OPS = {
     "MaxPool": Op(max_pool, codes=(0,), same=True, fuses=True),
     "GlobalMaxPool": Op(global_max, codes=(0,), same=True),
-    "AveragePool": Op(average_pool, codes=(0,), fuses=True, refuses=_average_in_float),
+    "AveragePool": Op(average_pool, codes=(0,), fuses=True, refuses=average_in_float),
     "GlobalAveragePool": Op(global_average, codes=(0,)),
 }

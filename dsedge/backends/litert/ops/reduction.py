@@ -83,7 +83,7 @@ def extreme(name: str) -> Callable[[Emitter, ir.Node], None]:
             arg(e, backwards, at, from_end)
             end = e.constant("end", np.array(x.tensor.shape[lie] - 1, np.int32))
             e.op("SUB", [end, from_end], [index], e.options("SubOptions"))
-            _cast(e, index, found)
+            e.cast(index, found)
         else:
             arg(e, x.tensor, at, found)
         if keep:
@@ -120,7 +120,7 @@ def top_k(e: Emitter, node: ir.Node) -> None:
     e.op("TOPK_V2", [source, k], [best, found], e.options("TopKV2Options"))
     if least:
         e.op("NEG", [best], [values], e.options("NegOptions"))
-    _cast(e, found, indices)
+    e.cast(found, indices)
 
 
 def cumulative_sum(e: Emitter, node: ir.Node) -> None:
@@ -131,12 +131,6 @@ def cumulative_sum(e: Emitter, node: ir.Node) -> None:
     exclusive, reverse = (bool(node.attributes.get_int(name, 0)) for name in ("exclusive", "reverse"))
     options = e.options("CumsumOptions", exclusive=exclusive, reverse=reverse)
     e.op("CUMSUM", [x.tensor, e.constant("axis", np.array(lie, np.int32))], [e.output(node, x.order)], options)
-
-
-def _cast(e: Emitter, x: Tensor, out: Tensor) -> None:
-    types = e.flatbuffer.schema.TensorType
-    ends = {"inDataType": getattr(types, x.dtype.upper()), "outDataType": getattr(types, out.dtype.upper())}
-    e.op("CAST", [x], [out], e.options("CastOptions", **ends))
 
 
 def axes_of(e: Emitter, node: ir.Node) -> list[int]:
@@ -196,8 +190,8 @@ OPS = {
     "ReduceSumSquare": Op(reducer("SUM", _square)),
     "ReduceLogSum": Op(reducer("SUM", None, "LOG")),
     "ReduceLogSumExp": Op(log_sum_exp),
-    "ArgMax": Op(extreme("ARG_MAX")),
-    "ArgMin": Op(extreme("ARG_MIN")),
+    "ArgMax": Op(extreme("ARG_MAX"), codes=(0,)),
+    "ArgMin": Op(extreme("ARG_MIN"), codes=(0,)),
     "TopK": Op(top_k),
     "CumSum": Op(cumulative_sum),
 }

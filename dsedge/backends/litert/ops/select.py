@@ -11,7 +11,7 @@ from dsedge.backends.litert.codes import constant_of
 from dsedge.backends.litert.emitter import CannotEmit, Emitter, Op
 from dsedge.backends.litert.flatbuffer import Tensor
 
-_COUNTS = frozenset("ArgMax ArgMin TopK Shape Size NonZero".split())
+_COUNTS = frozenset("ArgMax ArgMin TopK Shape Size".split())
 """Operators whose results are never negative."""
 
 
@@ -103,8 +103,7 @@ def scatter_nd(e: Emitter, node: ir.Node) -> None:
     indices = e.constant("indices", found) if isinstance(found, np.ndarray) else found
     if indices.dtype == "int64":
         wide, indices = indices, e.flatbuffer.activation(f"{node.name}_indices", indices.shape, "int32")
-        types = e.flatbuffer.schema.TensorType
-        e.op("CAST", [wide], [indices], e.options("CastOptions", inDataType=types.INT64, outDataType=types.INT32))
+        e.cast(wide, indices)
     data, updates = e.tensor(node, 0), e.tensor(node, 2)
     scattered = _scatter(e, indices, updates, e.temporary("scattered", shape, data))
     if reduction == "add":

@@ -9,12 +9,15 @@ from dsedge.backends.litert.emitter import CHANNELS_LAST, Emitter, Op
 
 
 def depth_to_space(e: Emitter, node: ir.Node) -> None:
-    """DepthToSpace: DEPTH_TO_SPACE where a block lies across the channels (DCR); CRD by a TRANSPOSE of five axes."""
+    """DepthToSpace: DEPTH_TO_SPACE where a block lies across the channels (DCR); CRD by a TRANSPOSE of five axes.
+
+    With one channel both are the same.
+    """
     assert node.inputs[0] is not None
     block = node.attributes.get_int("blocksize")
     x = e.tensor(node, 0, CHANNELS_LAST[4])
     out = e.output(node, CHANNELS_LAST[4])
-    if node.attributes.get_string("mode", "DCR") == "DCR":
+    if out.shape[3] == 1 or node.attributes.get_string("mode", "DCR") == "DCR":
         e.op("DEPTH_TO_SPACE", [x], [out], e.options("DepthToSpaceOptions", blockSize=block))
         return
     n, height, width, _ = x.shape
