@@ -80,8 +80,11 @@ def assemble(
     )
     shutil.copyfile(backend.RUNNER, folder / "run.py")
     plan = chosen.plan.to_json()
+    gone = _gone(chosen)
+    plan["nodes"] = [node for node in plan["nodes"] if node["name"] not in gone]
     for node in plan["nodes"]:
-        node["lowered"] = chosen.audit.lowered.get(node["name"])
+        nothing = "nothing" if chosen.audit.lowered and node["op"] in MOVES else None
+        node["lowered"] = chosen.audit.lowered.get(node["name"], nothing)
     (folder / "plan.json").write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     roles = {file.name: "model" for file in chosen.artifact.files}
     roles |= {"golden.npz": "golden", "run.py": "runner", "plan.json": "plan"}
@@ -134,11 +137,16 @@ def _model_info(model: Model, layout: Layout, codes: Mapping[str, QParams]) -> M
     )
 
 
+def _gone(chosen: Candidate) -> set[str]:
+    """Nodes in float that are no operator of the artifact: they only say where numbers lie, as `--io-layout` does."""
+    lowered = chosen.audit.lowered
+    floats = [n for n in chosen.plan.nodes.values() if n.precision == "float" and n.op_type in MOVES]
+    return {n.name for n in floats if lowered and n.name not in lowered}
+
+
 def _precision(chosen: Candidate, request: Request) -> Precision:
-    unmatched, lowered = chosen.audit.unmatched, chosen.audit.lowered
+    unmatched, gone = chosen.audit.unmatched, _gone(chosen)
     floats = [n for n in chosen.plan.nodes.values() if n.precision in ("float", "fp16") or n.name in unmatched]
-    # A transposition of the model that the artifact does not have is no operator in float.
-    gone = {n.name for n in floats if n.op_type in MOVES and lowered and n.name not in lowered}
     islands = [
         Island(node=n.name, op=n.op_type, reason=unmatched.get(n.name, n.reason)) for n in floats if n.name not in gone
     ]

@@ -127,6 +127,7 @@ class Fidelity(_Record):
     max_abs: float
     top1_agreement: float | None = Field(description="share of samples; None when the output is no class score")
     samples: int
+    source: str = Field(default="", description='where the samples come from; "random" is noise, which is no real data')
     reference_sqnr_db: float | None = Field(description="the Q/DQ graph's, executed node by node")
     golden_sqnr_db: list[float | None] = Field(
         description="each output's for the golden samples: what a device must reach"

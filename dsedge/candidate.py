@@ -208,8 +208,9 @@ def float_candidate(
     samples: int,
     notes: list[str],
     request: Request,
+    tries: int,
 ) -> Candidate:
-    """The float artifact, with the gates and the latency of the quantized one that was rejected last."""
+    """The float artifact, with the gates and the latency of the quantized one that was rejected last, after `tries`."""
     asked = request.base.upper()
     if rejected is None and request.base == "fp32":
         failed = gates.size_gates(base.artifact.bytes, base.artifact.bytes, target.budgets)
@@ -228,7 +229,9 @@ def float_candidate(
         refused = f"of the {asked} artifact, which was refused"
         failed = [g.model_copy(update={"note": f"{refused}; {g.note}" if g.note else refused}) for g in rejected.gates]
         names = ", ".join(gate.name for gate in failed if gate.passed is False)
-        notes = [*notes, f"no {asked} artifact passed its gates ({names}): this is the float one"]
+        made = "the one try" if tries == 1 else f"none of {tries} tries"
+        failing = "failed a gate" if tries == 1 else "passed its gates"
+        notes = [*notes, f"{made} in {asked} {failing} ({names}): this is the float one"]
         reason = f"the {asked} artifact failed a gate ({names}), so the float one was shipped"
         kept = annotate_as_asked(graph, contract, request, lifted={node.name or "": reason for node in graph})
     floats = sum(node.precision == "float" for node in kept.nodes.values())

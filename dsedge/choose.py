@@ -6,10 +6,10 @@ the model as it was asked for; what was passed over is said, with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
-from dsedge.backends.base import Backend, Finding, available, load_backend
+from dsedge.backends.base import Backend, Finding, available, installed_backend, load_backend, pip_line
 from dsedge.errors import BuildError, CheckError, DsedgeError, LoadError, did_you_mean
 from dsedge.frontend.static import with_static_axes
 from dsedge.model import Model
@@ -22,6 +22,8 @@ _REFERENCE = "onnxruntime"
 """Every model is calibrated and compared on it, so it must run each; and it alone finds whatever is wrong in a file."""
 _LONGEST_REASON = 300
 """Letters of a note: a refusal can name many nodes."""
+UNFIT = "give lengths with --shape that the model takes, or leave --shape out"
+_CORRECT = "correct this and export the model again"
 
 
 def usable_backends(target: Target, runtime: str) -> tuple[Iterator[Backend], list[str]]:
@@ -31,7 +33,7 @@ def usable_backends(target: Target, runtime: str) -> tuple[Iterator[Backend], li
 
     Raises:
         LoadError: DS143 when the target does not have the runtime, DS144 when none of its runtimes has a backend.
-        BuildError: DS402 when the runtime that was asked for is not installed.
+        BuildError: DS402 when the runtime that was asked for is not installed, or none that has a backend is.
     """
     listed = [r.name for r in target.runtimes]
     present = available()
@@ -40,27 +42,36 @@ def usable_backends(target: Target, runtime: str) -> tuple[Iterator[Backend], li
             raise LoadError(
                 "DS143", f"{target.name} does not run {runtime!r}", hint=did_you_mean(runtime, [*listed, "auto"])
             )
-        backend = load_backend(runtime)
-        if backend.version() is None:
-            raise BuildError("DS402", f"{runtime} is not installed", hint=f"pip install 'dsedge[{backend.EXTRA}]'")
-        return iter([backend]), []
+        return iter([installed_backend(runtime)]), []
     usable = (b for name in listed if name in present and (b := load_backend(name)).version() is not None)
     first = next(usable, None)
     if first is None:
-        extras = [f"pip install 'dsedge[{load_backend(name).EXTRA}]'" for name in listed if name in present]
+        absent = [name for name in listed if name in present]
+        if absent:
+            lines = " or ".join(pip_line(load_backend(name)) for name in absent)
+            what = f"{target.name} runs on {', '.join(absent)}, which {'are' if absent[1:] else 'is'} not installed"
+            raise BuildError("DS402", what, hint=lines)
         others = f"backends here: {', '.join(sorted(present))}; `dsedge targets` shows what each board runs"
         what = f"{target.name} runs on {', '.join(listed)}, for which there is no backend here"
-        raise LoadError("DS144", what, hint=" or ".join(extras) or others)
+        raise LoadError("DS144", what, hint=others)
     missing = listed[: listed.index(first.NAME)]
     why = {
-        name: "is not installed (see `dsedge doctor`)" if name in present else "has no backend yet" for name in missing
+        name: f"is not installed ({pip_line(load_backend(name))})" if name in present else "has no backend yet"
+        for name in missing
     }
     notes = [f"{target.name} prefers {name}, which {why[name]}: {first.NAME} is used" for name in missing]
     return chain([first], usable), notes
 
 
 def choose_backend(
-    backends: Iterable[Backend], model: Model, target: Target, request: Request = INT8, io_dtype: str = "float"
+    backends: Iterable[Backend],
+    model: Model,
+    target: Target,
+    request: Request = INT8,
+    io_dtype: str = "float",
+    *,
+    missing: Sequence[str] = (),
+    shaped: bool = False,
 ) -> tuple[Backend, Model, list[str]]:
     """The first backend that can run a model as it was asked for.
 
@@ -70,6 +81,8 @@ def choose_backend(
         target: the board.
         request: which precision was asked for.
         io_dtype: which type of inputs and outputs.
+        missing: from `usable_backends`: what a refusal must say of those that were not even asked.
+        shaped: whether the user gave shapes, which are then the first suspects when the model is refused as a whole.
 
     Returns:
         The backend, the model with the axes fixed that it wants fixed, and what there is to say about the choice.
@@ -87,7 +100,10 @@ def choose_backend(
             continue
         passed = [f"{b.NAME} was passed over, {backend.NAME} is used: {_short(r.what)}" for b, r in refusals]
         return backend, fixed, [*passed, *notes]
-    raise refusals[0][1]
+    first = refusals[0][1]
+    because = "\n".join([*([first.because] if first.because else []), *missing])
+    hint = UNFIT if shaped and first.hint == _CORRECT else first.hint
+    raise type(first)(first.code, first.what, where=first.where, because=because or None, hint=hint) from first
 
 
 def findings(model: Model, backends: Iterable[Backend], target: Target) -> dict[str, list[Finding]]:
@@ -148,7 +164,5 @@ def _require_supported(model: Model, broken: list[Finding], backend: Backend) ->
             if found[0].op
             else f"{backend.NAME} refuses the model: {found[0].reason}",
             where=model.source,
-            hint="replace these operators before the export, or choose another --runtime"
-            if found[0].op
-            else "correct this and export the model again",
+            hint="replace these operators before the export, or choose another --runtime" if found[0].op else _CORRECT,
         )

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from dsedge.assemble import assemble
 from dsedge.backends.base import Finding
 from dsedge.bundle import Bundle, PassInfo, workspace
 from dsedge.choose import choose_backend, findings, usable_backends
+from dsedge.data.variety import sameness
 from dsedge.errors import LoadError
 from dsedge.frontend import load
 from dsedge.frontend.shapes import Shapes
@@ -92,7 +93,7 @@ def compile(
         precision: fp32, fp16, int8, int8_dynamic or int4 for the whole model, then `name=precision` for parts of it,
             separated by commas: "int8,head=fp32,MatMul=int4"; see `dsedge.quant.precision`. Only "int8" needs
             calibration.
-        strict_int8: refuse the model when an operator that computes on numbers would stay in float.
+        strict_int8: refuse the model when an operator would compute on real numbers, INT8 weights or not.
         io_layout: "nhwc" or "nchw": how images lie in the artifact's inputs and outputs (`dsedge.layout`); as in the
             model when None. Data and `evaluate` keep the layout of the model as it is given.
         io_dtype: "float", or "int8" or "uint8": inputs and outputs of the artifact are codes
@@ -124,7 +125,9 @@ def compile(
         source, record = simplified(source, simplify)
         steps.add(PassInfo(**asdict(record)))
     with steps("check"):
-        backend, source, found = choose_backend(backends, source, board, request, io_dtype)
+        backend, source, found = choose_backend(
+            backends, source, board, request, io_dtype, missing=notes, shaped=bool(shapes)
+        )
         contract, notes = backend.contract(board), [*notes, *found]
         codes = require_io_dtype(io_dtype, contract)
     with steps("data"):
@@ -146,7 +149,10 @@ def compile(
             first = samples.head(verify.GOLDEN_SAMPLES)
             difference = verify.same_function(source, graph, first, optimize=not given)
             normalize_notes.append(f"outputs differ by at most {difference:.2g} from the original's")
-            require_matches(request, graph.graph.graph, contract)
+            if request.entries:
+                asked = backend.prepare(graph.graph) if request.calibrates else graph.graph
+                coded = [spec.name for spec in source.inputs if codes != "float" and spec.dtype == "float32"]
+                require_matches(request, asked.graph, contract, codes=coded)
             floats = normalize(source.with_graph(without_pairs(source.graph)))[0] if given else graph
         for r in records:
             steps.add(PassInfo(name=r.name, seconds=round(r.seconds, 4), changed=r.changed, notes=list(r.notes)))
@@ -154,7 +160,8 @@ def compile(
             layout = find_layout(graph, io_layout)
             samples, judge = layout.data(samples), layout.judge(judge, graph) if judge else None
             graph, floats = layout.model(graph), layout.model(floats)
-        shown = (judge.data if judge and judge.data else samples).head(verify.FIDELITY_SAMPLES)
+        shown_data = judge.data if judge and judge.data else samples
+        shown = shown_data.head(verify.FIDELITY_SAMPLES)
         with steps("baseline"):
             baseline = candidate.baseline(floats, backend, folder, shown, judge)
         if given:
@@ -181,6 +188,12 @@ def compile(
         if codes != "float" and candidate.precision(chosen.plan) == "float32":
             notes.append(f"inputs and outputs are float, not {codes}: so is the artifact")
         ranges = samples if chosen.samples or (request.calibrates and not given) else None
+        seen = chosen.fidelity.model_copy(update={"source": Path(shown_data.source).name})
+        chosen = replace(chosen, fidelity=seen)
+        if seen.source == "random" and ranges is None:
+            notes.append("no samples were given: fidelity and golden samples are random noise, not real data")
+        if ranges and (why := sameness(ranges.head(verify.FIDELITY_SAMPLES))):
+            notes.append(f"{why}: the ranges say little about real data")
         assemble(folder, graph, layout, board, backend, ranges, method, baseline, chosen, steps, notes, request)
     return Bundle(out)
 
@@ -196,7 +209,8 @@ def check(model: Model, target: Target, runtime: str = "auto") -> dict[str, list
 
 def preview(model: Model, target: Target, runtime: str = "auto") -> QuantPlan:
     """What would be INT8 and what would stay float, and why, before any data is seen."""
-    backend, model, _ = choose_backend(usable_backends(target, runtime)[0], model, target)
+    backends, missing = usable_backends(target, runtime)
+    backend, model, _ = choose_backend(backends, model, target, missing=missing)
     graph, _ = normalize(model)
     plan = read_plan if is_qdq(graph.graph) else annotate
     return plan(graph.graph.graph, backend.contract(target))

@@ -39,7 +39,7 @@ CODES = {
     "DS146": "the runtime does not have the precision that was asked for",
     # check
     "DS201": "operators that the runtime does not support",
-    "DS202": "an operator would stay in float, and only INT8 is allowed",
+    "DS202": "an operator would compute on real numbers, and only INT8 is allowed",
     # pass
     "DS301": "a pass failed",
     "DS302": "the normalized graph computes something else than the original",

@@ -43,10 +43,10 @@ def accept(
         folder: of the workspace; the artifact goes below it.
         steps: the record.
         io_dtype: which type of inputs and outputs the artifact has.
-        strict: refuse a plan that leaves an operator in float.
+        strict: refuse a plan in which an operator computes on real numbers.
 
     Raises:
-        CheckError: DS202 when `strict` and an operator would stay in float.
+        CheckError: DS202 when `strict` and an operator would compute on real numbers.
     """
     contract = backend.contract(target)
     with steps("annotate"):
@@ -71,5 +71,5 @@ def accept(
         found = replace(measured(replace(found, gates=accuracy), base, backend, target), notes=notes)
     decisive = {gates.LATENCY_VS_FLOAT, *(gate.name for gate in accuracy)}
     if any(gate.name in decisive and gate.passed is False for gate in found.gates):
-        return float_candidate(floats.graph.graph, base, contract, target, judge, found, {}, 0, notes, INT8)
+        return float_candidate(floats.graph.graph, base, contract, target, judge, found, {}, 0, notes, INT8, 1)
     return found

@@ -10,6 +10,9 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dsedge.backends.base import available, installed_backend, load_backend
+from dsedge.bundle import Bundle
+from dsedge.errors import BundleError
 from dsedge.model import Model, TensorSpec, dims, dtype_name
 from dsedge.passes import run
 from dsedge.passes.infer_shapes import InferShapes
@@ -63,6 +66,70 @@ class Inspection:
             plain[key] = [dict(vars(spec)) for spec in plain[key]]
         plain["parameters"] = {dtype: dict(vars(found)) for dtype, found in self.parameters.items()}
         return plain
+
+
+@dataclass(frozen=True)
+class ArtifactInspection:
+    """Facts about an artifact that is no ONNX file, from the file and from its bundle's manifest.
+
+    Attributes:
+        name, source, fingerprint: of the model that it was made from; the source is the file that was read.
+        runtime: with version and variant.
+        precision: of the artifact as a whole.
+        inputs, outputs: name, dtype, shape and layout of each; scale and zero_point of codes.
+        nodes: number of operators.
+        operators: type -> precision -> number of operators, the most frequent type first.
+        bytes: size of the file.
+    """
+
+    name: str
+    source: str
+    fingerprint: str
+    runtime: str
+    precision: str
+    inputs: tuple[dict[str, Any], ...]
+    outputs: tuple[dict[str, Any], ...]
+    nodes: int
+    operators: dict[str, dict[str, int]]
+    bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The inspection as plain data."""
+        return dict(vars(self))
+
+
+def inspect_artifact(bundle: Bundle) -> ArtifactInspection | None:
+    """Reads the facts of a bundle's artifact; None for one that is an ONNX file, which can be loaded as a model.
+
+    Raises:
+        BuildError: DS402 when the runtime is missing, whose packages read the file.
+        BundleError: DS803 when the file is missing or damaged.
+    """
+    manifest, path = bundle.manifest, bundle.file("model")
+    runtime = manifest.runtime
+    if runtime.name not in available() or not hasattr(load_backend(runtime.name), "operators"):
+        return None
+    backend: Any = installed_backend(runtime.name)
+    try:
+        size, found = path.stat().st_size, Counter(backend.operators(path))
+    except Exception as error:  # whatever a damaged file leads to
+        because = f"{type(error).__name__}: {error}"
+        raise BundleError("DS803", "the artifact cannot be read", where=str(path), because=because) from error
+    operators: dict[str, dict[str, int]] = {}
+    for (op, precision), count in found.most_common():
+        operators.setdefault(op, {})[precision] = count
+    return ArtifactInspection(
+        name=manifest.model.name,
+        source=str(path),
+        fingerprint=manifest.model.fingerprint,
+        runtime=f"{runtime.name} {runtime.version}, variant {runtime.variant}",
+        precision=manifest.precision.precision,
+        inputs=tuple(manifest.model.inputs),
+        outputs=tuple(manifest.model.outputs),
+        nodes=found.total(),
+        operators=operators,
+        bytes=size,
+    )
 
 
 def inspect_model(model: Model) -> Inspection:

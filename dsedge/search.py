@@ -87,25 +87,27 @@ def search(
         steps: the record.
         request: which precision is asked for.
         io_dtype: which type of inputs and outputs an INT8 artifact has.
-        strict: refuse a plan that leaves an operator in float.
+        strict: refuse a plan in which an operator computes on real numbers.
 
     Raises:
-        CheckError: DS202 when `strict` and an operator would stay in float.
+        CheckError: DS202 when `strict` and an operator would compute on real numbers.
     """
     contract = backend.contract(target)
     original = model.graph.graph
+    coded = [v.name or "" for v in original.inputs if io_dtype != "float" and v.dtype == ir.DataType.FLOAT]
     with steps("prepare"):
         if request.calibrates:
             model = model.with_graph(backend.prepare(model.graph))
-    with steps("smooth") as smooth_notes:
-        smoothed, found_notes = smooth(
-            model.graph,
-            annotate_as_asked(model.graph.graph, contract, request),
-            contract,
-            data.head(REFINE_SAMPLES),
-        )
-        smooth_notes += found_notes
-        model = model.with_graph(smoothed)
+    if not strict:  # the multiplication that smoothing puts in would be an operator in float
+        with steps("smooth") as smooth_notes:
+            smoothed, found_notes = smooth(
+                model.graph,
+                annotate_as_asked(model.graph.graph, contract, request, codes=coded),
+                contract,
+                data.head(REFINE_SAMPLES),
+            )
+            smooth_notes += found_notes
+            model = model.with_graph(smoothed)
     graph = model.graph.graph
     lifted: dict[str, str] = {}
     statistics = Statistics()
@@ -113,7 +115,8 @@ def search(
     rejected: Candidate | None = None
 
     def annotated(lifted: Mapping[str, str]) -> QuantPlan:
-        return annotate_as_asked(graph, contract, request, lifted=lifted).tied(tied_states(graph, model.states))
+        plan = annotate_as_asked(graph, contract, request, lifted=lifted, codes=coded)
+        return plan.tied(tied_states(graph, model.states))
 
     def quantized(plan: QuantPlan) -> tuple[QuantPlan, ir.Model]:
         _observe(statistics, model, plan, data, method, steps)
@@ -158,6 +161,8 @@ def search(
                         lambda name: quantized(annotated({**lifted, name: "measured"}))[1],
                         model.graph,
                         data.head(REFINE_SAMPLES),
+                        quantized=qdq,
+                        prices=_weights(plan, graph),
                         progress=lambda done, total: steps.tell("refine", done, total),
                     )
                 reason = f"lifted to float by the accuracy gate ({gate.name} {gate.value:.3g} > {gate.limit:.3g})"
@@ -182,7 +187,18 @@ def search(
             break
         return found
     samples = statistics.samples
-    return float_candidate(original, base, contract, target, judge, rejected, lifted, samples, notes, request)
+    tries = attempt + plan.quantized  # the last one was made when there was anything to quantize
+    return float_candidate(original, base, contract, target, judge, rejected, lifted, samples, notes, request, tries)
+
+
+def _weights(plan: QuantPlan, graph: ir.Graph) -> dict[str, int]:
+    """Node -> bytes that its weights take in float32."""
+    nodes = {node.name or "": node for node in graph}
+    constants = {name: [nodes[name].inputs[i] for i in found.weights] for name, found in plan.nodes.items()}
+    return {
+        name: sum(v.const_value.size * 4 for v in values if v is not None and v.const_value is not None)
+        for name, values in constants.items()
+    }
 
 
 def _observe(

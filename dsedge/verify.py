@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dsedge.backends.base import Backend, Predict, load_backend
+from dsedge.backends.base import Backend, Predict, installed_backend
 from dsedge.bench.runner import agreement, agrees, as_array, close_enough, compare, difference, sqnr_of_samples
 from dsedge.bundle import Bundle, Fidelity, Steps
 from dsedge.data import Batch
@@ -321,11 +321,13 @@ def verify_bundle(bundle: Bundle) -> dict[str, Any]:
 
     Raises:
         BundleError: DS803 a file is missing, changed, or outside of the bundle.
+        LoadError: DS144 there is no backend for its runtime.
+        BuildError: DS402 its runtime is not installed.
         VerifyError: DS501 the outputs are off, DS502 the artifact does not run here.
     """
     bundle.check_files()
     manifest = bundle.manifest
-    run = open_artifact(load_backend(manifest.runtime.name), bundle.file("model"))
+    run = open_artifact(installed_backend(manifest.runtime.name), bundle.file("model"))
     path = bundle.file("golden")
     try:
         with np.load(path, allow_pickle=False) as data:

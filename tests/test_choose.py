@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from graphs import Net, chain
 
-from dsedge.backends import onnxruntime
+from dsedge import choose
+from dsedge.backends import base, onnxruntime
 from dsedge.backends.base import Finding
-from dsedge.choose import choose_backend, findings
-from dsedge.errors import CheckError, LoadError
+from dsedge.choose import choose_backend, findings, usable_backends
+from dsedge.errors import BuildError, CheckError, LoadError
 from dsedge.model import Model
 from dsedge.quant.precision import parse_request
-from dsedge.target import Target, load_target
+from dsedge.target import Runtime, Target, load_target
 
 BOARD = load_target("raspberry-pi-5")
 
@@ -73,3 +74,37 @@ def test_check_tells_open_axes_as_a_finding() -> None:
     assert findings(chain(), [other(static=True)], BOARD) == {"other": []}
     found = findings(tokens(), [other(static=True), onnxruntime], BOARD)
     assert found["onnxruntime"] == [] and "--shape x=1,128" in found["other"][0].reason
+
+
+@pytest.fixture
+def missing(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A runtime with a backend, which is not installed: the first one of the board."""
+    absent = other()
+    absent.NAME, absent.EXTRA, absent.version = "absent", "absent", lambda: None
+    real = base.load_backend
+    monkeypatch.setattr(base, "load_backend", lambda name: absent if name == "absent" else real(name))
+    monkeypatch.setattr(choose, "load_backend", base.load_backend)
+    monkeypatch.setattr(choose, "available", lambda: {"absent": "", "onnxruntime": ""})
+    return "pip install 'dsedge[absent]'"
+
+
+def board(*runtimes: str) -> Target:
+    return BOARD.model_copy(update={"runtimes": tuple(Runtime(name=name, version=None) for name in runtimes)})
+
+
+def test_a_refusal_names_the_runtime_that_is_not_installed(missing: str) -> None:
+    backends, said = usable_backends(board("absent", "onnxruntime"), "auto")
+    with pytest.raises(LoadError) as caught:
+        choose_backend(backends, chain(), BOARD, io_dtype="uint8", missing=said)
+    assert caught.value.code == "DS146"
+    assert f"prefers absent, which is not installed ({missing})" in str(caught.value.because)
+
+
+def test_runtimes_that_are_not_installed_are_no_missing_backends(missing: str) -> None:
+    with pytest.raises(BuildError) as caught:
+        usable_backends(board("absent", "c"), "auto")
+    assert (caught.value.code, caught.value.hint) == ("DS402", missing)
+    assert caught.value.what.endswith("runs on absent, which is not installed")
+    with pytest.raises(BuildError) as asked:
+        usable_backends(board("absent", "onnxruntime"), "absent")
+    assert (asked.value.code, asked.value.hint) == ("DS402", missing)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graphs import Net, image
+from graphs import Net, chain, image
 
 import dsedge
 from dsedge.backends.base import Predict
@@ -18,6 +18,7 @@ from dsedge.bench.runner import sqnr
 from dsedge.bundle import Bundle
 from dsedge.errors import BundleError, LoadError
 from dsedge.model import Model
+from dsedge.report import summary
 from dsedge.report.explain import node_view, overview
 from dsedge.report.html import render
 from dsedge.report.plan import find_node, read_plan
@@ -167,3 +168,32 @@ def test_the_command_line(tmp_path: Path) -> None:
     )
     assert refused.returncode == 2
     assert "DS146" in refused.stderr and "it has fp32, fp16, int8, int4" in refused.stderr
+
+
+def test_fidelity_on_noise_is_said(tmp_path: Path) -> None:
+    """Nothing needs calibrating, so no data was asked for; what is compared and shipped as golden is noise then."""
+    bundle = dsedge.compile(chain(), target=BOARD, precision="fp16", output=tmp_path / "noise")
+    m = bundle.manifest
+    assert m.fidelity is not None and m.fidelity.source == "random" and m.calibration is None
+    assert sum("random noise, not real data" in note for note in m.notes) == 1
+    assert "32 samples of random noise" in summary.fidelity(m)
+    rows = np.random.default_rng(0).standard_normal((4, 8, 12, 12)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", x=rows)
+    m = dsedge.compile(
+        chain(), target=BOARD, precision="fp16", calibration=tmp_path / "rows.npz", output=tmp_path / "real"
+    ).manifest
+    assert m.fidelity is not None and m.fidelity.source == "rows.npz"
+    assert "noise" not in summary.fidelity(m) + " ".join(m.notes)
+
+
+def test_int8_for_what_the_backend_writes_in_other_operators(tmp_path: Path) -> None:
+    """A ConvTranspose has no INT8 kernel, and the convolution in its place has: the request is for both."""
+    net = Net(x=(1, 8, 12, 12))
+    y = net.conv("x", 16)
+    y = net.op("ConvTranspose", y, net.weight(16, 16, 2, 2), strides=[2, 2])
+    net.channels[y] = 16
+    model = net.model(net.conv(y, 8))
+    bundle = dsedge.compile(
+        model, target=BOARD, precision="fp32,ConvTranspose=int8", calibration="random", output=tmp_path / "out"
+    )
+    assert bundle.manifest.precision.int8_ops > 0

@@ -41,7 +41,19 @@ def test_the_node_that_costs_the_most_comes_first() -> None:
         lifted = assign_ranges(lifted, model.graph.graph, accepts, observers, "minmax")
         return insert(model.graph, lifted, accepts)
 
-    ranked = rank(heavy, without, model.graph, batches, progress=lambda *args: told.append(args))
+    accepted = assign_ranges(plan, model.graph.graph, accepts, observers, "minmax")
+    whole = insert(model.graph, accepted, accepts)
+
+    prices = {heavy[0]: 1, heavy[1]: 10**6, heavy[2]: 1}  # dear, and worth it: the others gain next to nothing
+    ranked = rank(
+        heavy,
+        without,
+        model.graph,
+        batches,
+        quantized=whole,
+        prices=prices,
+        progress=lambda *args: told.append(args),
+    )
     assert sorted(ranked) == sorted(heavy)
     assert ranked[0] == heavy[1]
     assert told == [(1, 3), (2, 3), (3, 3)]

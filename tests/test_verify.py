@@ -12,7 +12,7 @@ from graphs import chain, multi_output
 from dsedge.backends.base import load_backend
 from dsedge.bundle import Bundle, Steps, sha256
 from dsedge.data import Batch
-from dsedge.errors import BundleError, PassError, VerifyError
+from dsedge.errors import BuildError, BundleError, PassError, VerifyError
 from dsedge.passes.normalize import normalize
 from dsedge.verify import fidelity, golden_count, open_artifact, same_function, steps, verify_bundle
 
@@ -186,3 +186,10 @@ def test_golden_inputs_that_do_not_fit(bundle: Bundle) -> None:
     with pytest.raises(VerifyError) as caught:
         verify_bundle(replace_golden(bundle, input_0=np.zeros((4, 1, 3, 3, 3), np.float32)))
     assert caught.value.code == "DS502"
+
+
+def test_a_bundle_whose_runtime_is_not_installed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsedge.backends.onnxruntime.version", lambda: None)
+    with pytest.raises(BuildError) as caught:
+        verify_bundle(bundle)
+    assert caught.value.code == "DS402" and "pip install" in str(caught.value.hint)

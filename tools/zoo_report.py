@@ -1,6 +1,6 @@
 """Compiles and verifies every ONNX file of a folder, and prints a row for each.
 
-    python tools/zoo_report.py FOLDER [--target pos-x86] [--calib random] [--json rows.json]
+    python tools/zoo_report.py FOLDER [--target pos-x86] [--runtime auto] [--calib random] [--json rows.json]
 
 Needs the core install. Each file is compiled in a process of its own, so that a crash or a hang of a runtime is a row
 too. Columns: the artifact's precision, or the code of the error; whether the bundle verifies; operators in INT8 of all;
@@ -17,7 +17,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
@@ -55,6 +55,7 @@ class Row:
         ratio: latency of float over the artifact's, 1 for the float artifact itself; None when not measured.
         islands: reason -> operators that run in float for it, the most frequent first.
         gates: the gates that failed.
+        artifact: what the runtime made of it, in a sentence.
         notes: of the bundle.
     """
 
@@ -69,15 +70,17 @@ class Row:
     ratio: float | None = None
     islands: dict[str, int] = field(default_factory=dict)
     gates: list[str] = field(default_factory=list)
+    artifact: str = ""
     notes: list[str] = field(default_factory=list)
 
 
-def examine(path: Path, name: str, target: str, calibration: str) -> Row:
+def examine(path: Path, name: str, target: str, runtime: str, calibration: str) -> Row:
     """Compile and verify one file, in this process."""
     row = Row(name)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            bundle = dsedge.compile(path, target=target, calibration=calibration, output=Path(folder) / "bundle")
+            out = Path(folder) / "bundle"
+            bundle = dsedge.compile(path, target=target, runtime=runtime, calibration=calibration, output=out)
         except DsedgeError as error:
             return Row(name, error.code, because=" ".join(str(error).split()))
         except Exception as error:  # the command line would say DS999
@@ -100,7 +103,7 @@ def _describe(row: Row, bundle: Bundle) -> None:
     row.sqnr_db = manifest.fidelity.sqnr_db if manifest.fidelity else None
     slower = next((g.value for g in manifest.gates if g.name == LATENCY_VS_FLOAT), None)
     row.ratio = None if not slower else 1.0 if found.precision == "float32" else 1 / slower
-    row.gates, row.notes = [g.name for g in manifest.failed], manifest.notes
+    row.gates, row.notes, row.artifact = [g.name for g in manifest.failed], manifest.notes, found.audit
 
 
 def _int8_macs(path: Path, bundle: Bundle) -> float | None:
@@ -115,13 +118,13 @@ def _int8_macs(path: Path, bundle: Bundle) -> float | None:
 
 
 def _child(connection: Connection, *arguments: str) -> None:
-    path, name, target, calibration = arguments
-    connection.send(examine(Path(path), name, target, calibration))
+    path, *others = arguments
+    connection.send(examine(Path(path), *others))
 
 
-def _in_process(path: Path, name: str, target: str, calibration: str, timeout: float) -> Row:
+def _in_process(path: Path, timeout: float, name: str, *options: str) -> Row:
     mine, other = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_child, args=(other, str(path), name, target, calibration))
+    process = _CONTEXT.Process(target=_child, args=(other, str(path), name, *options))
     process.start()
     other.close()
     try:
@@ -134,12 +137,11 @@ def _in_process(path: Path, name: str, target: str, calibration: str, timeout: f
         process.join()
 
 
-def report(files: list[Path], root: Path, target: str, calibration: str, jobs: int, timeout: float) -> Iterator[Row]:
-    """A row for each file, in order; `jobs` of them at a time."""
+def report(files: list[Path], root: Path, options: Sequence[str], jobs: int, timeout: float) -> Iterator[Row]:
+    """A row for each file, in order; `jobs` of them at a time. The options are target, runtime and calibration."""
     _CONTEXT.set_forkserver_preload(["dsedge.compiler", "dsedge.backends.onnxruntime", "onnx", "onnxruntime"])
     with ThreadPoolExecutor(jobs) as pool:
-        names = [str(path.relative_to(root)) for path in files]
-        yield from pool.map(lambda f, n: _in_process(f, n, target, calibration, timeout), files, names)
+        yield from pool.map(lambda f: _in_process(f, timeout, str(f.relative_to(root)), *options), files)
 
 
 def _cells(row: Row) -> list[str]:
@@ -161,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a folder with .onnx files, also in folders of it, or one file")
     parser.add_argument("--target", default="pos-x86", help="board (default pos-x86)")
+    parser.add_argument("--runtime", default="auto", help="one of the board's (default auto)")
     parser.add_argument("--calib", default="random", help="calibration data for all of them (default random)")
     parser.add_argument("--jobs", type=int, default=1, help="files at a time (default 1: latency is measured)")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds for a file (default 300)")
@@ -170,7 +173,7 @@ def main() -> None:
     root = args.folder if args.folder.is_dir() else args.folder.parent
     files = sorted(args.folder.rglob("*.onnx")) if args.folder.is_dir() else [args.folder]
     rows = []
-    for row in report(files, root, args.target, args.calib, args.jobs, args.timeout):
+    for row in report(files, root, (args.target, args.runtime, args.calib), args.jobs, args.timeout):
         rows.append(row)
         print(f"[{len(rows)}/{len(files)}] {row.file} {row.status} {row.verified}", file=sys.stderr, flush=True)
     columns = ("file", "result", "verified", "INT8 ops", "INT8 MACs#", "SQNR dB#", "x float#", "why")

@@ -13,7 +13,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Protocol, cast
 
-from dsedge.errors import LoadError, did_you_mean
+from dsedge.errors import BuildError, LoadError, did_you_mean
 from dsedge.resources import entry_points
 
 if TYPE_CHECKING:
@@ -89,6 +89,9 @@ class Audit:
 class Backend(Protocol):
     """The names that a backend module has.
 
+    Where an artifact is no ONNX file there is one more, for `dsedge inspect`: `operators(path: Path) ->
+    list[tuple[str, str]]`, type and precision of each operator.
+
     Attributes:
         NAME: as targets list it.
         EXTRA: the pip extra that brings its packages, "" when the core has them.
@@ -155,3 +158,21 @@ def load_backend(name: str) -> Backend:
             because=str(error),
             hint="`dsedge doctor` lists what is missing",
         ) from error
+
+
+def installed_backend(name: str) -> Backend:
+    """Import a backend whose runtime is to run here.
+
+    Raises:
+        LoadError: DS144 when there is no backend of that name.
+        BuildError: DS402 when its runtime is not installed.
+    """
+    backend = load_backend(name)
+    if backend.version() is None:
+        raise BuildError("DS402", f"{name} is not installed", hint=pip_line(backend))
+    return backend
+
+
+def pip_line(backend: Backend) -> str:
+    """What installs the runtime of a backend."""
+    return f"pip install 'dsedge[{backend.EXTRA}]'" if backend.EXTRA else "pip install dsedge"

@@ -25,11 +25,12 @@ from dsedge.cli.output import print_json, show_error
 from dsedge.cli.passes import passes
 from dsedge.cli.targets import targets
 from dsedge.cli.verify import verify
-from dsedge.errors import DsedgeError
+from dsedge.errors import DsedgeError, LoadError
 
 __all__ = ["app", "main"]
 
 _SIGPIPE_EXIT = 141
+_UsageError: Any = typer.BadParameter.__base__  # Typer does not export it, and has it from one place or another
 
 
 class _Interrupted(DsedgeError):
@@ -97,16 +98,16 @@ def main() -> NoReturn:
     # --debug and --json are looked for here because they decide how an error is shown, wherever it comes from.
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    json = "--json" in arguments
     try:
-        app(arguments)
-        raise SystemExit(0)
+        raise SystemExit(app(arguments, standalone_mode=not json))
     except SystemExit as end:
         sys.exit(_flushed(end))
     except Exception as error:
         if debug:
             traceback.print_exc()
-        shown = error if isinstance(error, DsedgeError) else _internal(error)
-        if "--json" in arguments:
+        shown = error if isinstance(error, DsedgeError) else _usage(error) or _internal(error)
+        if json:
             print_json({"error": shown.to_json()})
         else:
             show_error(shown)
@@ -118,6 +119,15 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def _usage(error: Any) -> LoadError | None:
+    """A wrong command line, which Typer itself shows where no JSON was asked for; None for any other error."""
+    if not isinstance(error, _UsageError):
+        return None
+    command = error.ctx.command_path if error.ctx else "dsedge"
+    what = error.format_message().rstrip(".")
+    return LoadError("DS145", what, where=command, hint=f"`{command} --help` lists the options")
 
 
 def _internal(error: Exception) -> _Internal:

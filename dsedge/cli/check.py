@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import chain
 
 from dsedge.cli.options import Factory, Json, ModelArgument, Runtime, Shape, Target
 from dsedge.cli.output import print_json, show
+
+_REPLACE = "replace these operators in the model, or choose another runtime"
 
 
 def check(
@@ -18,6 +21,7 @@ def check(
 ) -> None:
     """Check every operator of a model against what the board's runtimes accept."""
     from dsedge import compiler
+    from dsedge.choose import UNFIT
     from dsedge.errors import CheckError
     from dsedge.frontend import load
     from dsedge.frontend.shapes import from_options
@@ -38,7 +42,7 @@ def check(
             f"{', '.join(found)} on {board.name} cannot run {len(problems)} nodes",
             where=loaded.source,
             because="\n".join(problems),
-            hint="replace these operators in the model, or choose another runtime",
+            hint=UNFIT if shape and not any(f.op for f in chain(*found.values())) else _REPLACE,
         )
     plan = compiler.preview(loaded, board, runtime)
     if json:

@@ -52,7 +52,7 @@ IoDtype = Annotated[
     ),
 ]
 StrictInt8 = Annotated[
-    bool, typer.Option("--strict-int8", help="Refuse the model when an operator would stay in float.")
+    bool, typer.Option("--strict-int8", help="Refuse the model when an operator would compute on anything but codes.")
 ]
 Factory = Annotated[
     str | None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickletools
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -61,6 +63,8 @@ _FOREIGN = (
 _ZIP = _FOREIGN[-1]
 _ARRAYS = Foreign("data, arrays of numpy", "give it with --calib or --eval, and a model file as MODEL")
 _MAX_HEADER = 100_000_000  # bytes, the limit of the safetensors format
+_MAX_PICKLE = 2**20  # bytes that are looked at: what a file begins with says what it is
+_OF_WEIGHTS = ("torch", "collections", "builtins", "__builtin__")
 
 
 def recognise(path: Path, *, weights: bool = False) -> Format:
@@ -104,7 +108,9 @@ def _in_archive(path: Path) -> Format:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+            pickled = next((name for name in members if name.partition("/")[2] == "data.pkl"), None)
+            head = b"" if pickled is None else archive.open(pickled).read(_MAX_PICKLE)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
         raise LoadError("DS102", "a damaged zip archive", where=str(path), because=str(error)) from error
     inner = {name.partition("/")[2] for name in members}  # archives of PyTorch have one folder at the top
     if "models/model.json" in inner or "archive_format" in inner or "serialized_exported_program.json" in members:
@@ -112,7 +118,25 @@ def _in_archive(path: Path) -> Format:
     if "constants.pkl" in inner and any(name.startswith("code/") for name in inner):
         return "torchscript"
     if "data.pkl" in inner:
+        if found := _foreign_class(head):
+            what = f"this is a pickle that holds a {found}, no weights alone; reading it can run any code"
+            hint = "save its weights, torch.save(model.state_dict(), ...), and give --factory; or export it to ONNX"
+            raise LoadError("DS103", what, where=str(path), hint=hint)
         return "checkpoint"
     keras = next(kind for kind in _FOREIGN if ".keras" in kind.suffixes)
     arrays = bool(members) and all(name.endswith(".npy") for name in members)
     raise refusal(_ARRAYS if arrays else keras if "model.weights.h5" in members else _ZIP, path)
+
+
+def _foreign_class(pickle: bytes) -> str | None:
+    """The first class that a pickle names and that no file of weights has, without running it; None when none is."""
+    try:
+        for opcode, argument, _ in pickletools.genops(pickle):
+            if opcode.name != "GLOBAL":  # PyTorch writes protocol 2, which has no other way to name one
+                continue
+            module, _, name = str(argument).partition(" ")
+            if module.split(".")[0] not in _OF_WEIGHTS or module.startswith("torch.nn.modules"):
+                return f"{module}.{name}"
+    except ValueError:  # cut, or damaged: who reads it says so
+        pass
+    return None

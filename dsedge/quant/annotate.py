@@ -24,7 +24,9 @@ from dsedge.quant.plan import NodePlan, QuantPlan, ValuePlan
 _QUANTIZABLE = (ir.DataType.FLOAT,)
 
 
-def annotate(graph: ir.Graph, contract: Contract, *, lifted: Mapping[str, str] | None = None) -> QuantPlan:
+def annotate(
+    graph: ir.Graph, contract: Contract, *, lifted: Mapping[str, str] | None = None, codes: Collection[str] = ()
+) -> QuantPlan:
     """Decide for every node of a graph whether it is INT8 under a contract, and say why.
 
     Args:
@@ -32,6 +34,7 @@ def annotate(graph: ir.Graph, contract: Contract, *, lifted: Mapping[str, str] |
         contract: what the runtime accepts.
         lifted: node name -> reason, for nodes that must stay float whatever the contract says (an accuracy gate or the
             fusion audit lifted them).
+        codes: inputs of the graph that will come as codes, so that INT8 reaches from there.
 
     Returns:
         The plan, without ranges.
@@ -39,7 +42,7 @@ def annotate(graph: ir.Graph, contract: Contract, *, lifted: Mapping[str, str] |
     rules = {node: contract.rule(node) for node in graph}
     refused = {node: refusal(node, rules[node], lifted or {}) for node in graph}
     heads = _fused(graph, contract, refused)
-    fed = _fed(graph, rules, refused, heads)
+    fed = _fed(graph, rules, refused, heads, codes)
     leads = _leads(graph, rules, refused, heads)
 
     nodes: dict[str, NodePlan] = {}
@@ -122,10 +125,11 @@ def _written_int8(
     refused: Mapping[ir.Node, str | None],
     heads: Mapping[ir.Node, ir.Node],
     fed: Mapping[ir.Node, bool],
+    codes: Collection[str],
 ) -> bool:
     producer = value.producer() if value is not None else None
     if producer is None:
-        return False
+        return value is not None and value.name in codes
     producer = heads.get(producer, producer)
     rule = rules.get(producer)
     if rule is None or refused[producer] or not rule.output:
@@ -138,13 +142,14 @@ def _fed(
     rules: Mapping[ir.Node, OpRule],
     refused: dict[ir.Node, str | None],
     heads: Mapping[ir.Node, ir.Node],
+    codes: Collection[str],
 ) -> dict[ir.Node, bool]:
     """Whether an INT8 value reaches each node; where none does, a node may be refused for that."""
     fed: dict[ir.Node, bool] = {}
     for node in graph:
         rule = rules[node]
         indices = rule.activation_inputs(node) if rule.kind != "float" else range(len(node.inputs))
-        fed[node] = any(_written_int8(node.inputs[i], rules, refused, heads, fed) for i in indices)
+        fed[node] = any(_written_int8(node.inputs[i], rules, refused, heads, fed, codes) for i in indices)
         if rule.alone and not fed[node] and not refused[node]:
             refused[node] = rule.alone(node)
     return fed

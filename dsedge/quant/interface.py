@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from dsedge.data import Feeds
 from dsedge.errors import LoadError, did_you_mean
+from dsedge.model import dtype_name
 from dsedge.passes.edit import constant, fresh, value_names
 from dsedge.quant.contract import Contract, NumberFormat
 from dsedge.quant.plan import QParams
@@ -64,7 +65,7 @@ def with_codes(
             parameters, or both stay float.
 
     Returns:
-        A copy; name -> the parameters, for each input and output that is codes; and a note for each that stays float.
+        A copy; name -> the parameters, for each input and output that is codes; and a note for each that is none.
     """
     if wanted == "float":
         return model, {}, []
@@ -95,6 +96,13 @@ def with_codes(
             _output_of_codes(graph, index, codes[value.name], taken)
     sides = {value.name: "output" for value in graph.outputs}
     notes = [f"the {sides.get(name, 'input')} {name!r} stays float: {reason}" for name, reason in why.items()]
+    others = [v for v in (*graph.inputs, *graph.outputs) if v.name not in codes and v.name not in why]
+    for value in others:
+        dtype = dtype_name(value)
+        notes.append(
+            f"the {sides.get(value.name, 'input')} {value.name!r} is {dtype} in the model, and stays so: "
+            "codes take the place of real numbers only"
+        )
     return model, codes, notes
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple, get_args
@@ -40,6 +40,8 @@ from dsedge.quant.plan import Precision, QuantPlan
 Asked = Literal["fp32", "fp16", "bf16", "int8", "int8_dynamic", "int4"]
 PRECISIONS: tuple[Asked, ...] = get_args(Asked)
 
+_NOWHERE = {"bf16": "it computes nothing in bfloat16"}
+"""Precisions that no runtime has so far, with the reason."""
 _LEAST_HALF = 256
 """Numbers in a constant that is worth a Cast of its own."""
 _LINEAR = {"MatMul", "Gemm"}
@@ -86,7 +88,7 @@ def parse_request(text: str) -> Request:
     for i, entry in enumerate(text.split(",")):
         name, equals, precision = (part.strip() for part in entry.rpartition("="))
         if precision not in PRECISIONS:
-            hint = did_you_mean(precision, PRECISIONS)
+            hint = did_you_mean(precision, [known for known in PRECISIONS if known not in _NOWHERE])
             raise LoadError("DS145", f"{precision!r} is no precision", where=f"--precision {text}", hint=hint)
         if equals and name:
             entries.append((name, precision))
@@ -108,7 +110,7 @@ def require_available(request: Request, contract: Contract) -> None:
         **({} if contract.block else {"int4": "it takes no weights in INT4 blocks"}),
         **({} if contract.half else {"fp16": "it reads no float16 weights"}),
         **({} if contract.hybrid else {"int8_dynamic": "it has no operators that quantize activations as they come"}),
-        "bf16": "it computes nothing in bfloat16",
+        **_NOWHERE,
         **contract.lacks,
     }
     for precision in (request.base, *(precision for _, precision in request.entries)):
@@ -118,17 +120,19 @@ def require_available(request: Request, contract: Contract) -> None:
             raise LoadError("DS146", what, because=lacks[precision], hint=f"it has {has}")
 
 
-def require_matches(request: Request, graph: ir.Graph, contract: Contract) -> None:
+def require_matches(request: Request, graph: ir.Graph, contract: Contract, *, codes: Collection[str] = ()) -> None:
     """Refuse entries that name nothing, and those of which nothing can be as it is asked.
 
     Args:
         request: what was asked for.
-        graph: normalized, every node named.
+        graph: normalized, and where INT8 is asked for prepared by the backend; every node named.
         contract: what the runtime accepts.
+        codes: inputs of the graph that will come as codes.
 
     Raises:
         LoadError: DS145 an entry fits no node, DS146 no node that it fits can have the precision.
     """
+    eight = annotate(graph, contract, codes=codes)
     for name, precision in request.entries:
         nodes = [node for node in graph if _fits(name, node)]
         if not nodes:
@@ -136,16 +140,25 @@ def require_matches(request: Request, graph: ir.Graph, contract: Contract) -> No
             close = [repr(word) for word in difflib.get_close_matches(name, known, n=3, cutoff=0.6)]
             hint = f"did you mean {' or '.join(close)}?" if close else "`dsedge inspect MODEL` lists the operators"
             raise LoadError("DS145", f"--precision {name}={precision} fits no operator of the model", hint=hint)
-        if precision not in _STORED:
+        if precision == "int8":
+            plans = [eight.nodes[node.name or ""] for node in nodes]
+            reasons = [plan.reason if plan.precision in ("float", "integer") else None for plan in plans]
+        elif precision in _STORED:
+            reasons = [r if isinstance(r := _STORED[precision](node, contract), str) else None for node in nodes]
+        else:
             continue
-        reasons = [_STORED[precision](node, contract) for node in nodes]
-        if all(isinstance(reason, str) for reason in reasons):
+        if all(reasons):
             what = f"nothing that --precision {name}={precision} fits can be {precision}"
-            raise LoadError("DS146", what, where=nodes[0].name, because=str(reasons[0]))
+            raise LoadError("DS146", what, where=nodes[0].name, because=reasons[0])
 
 
 def annotate_as_asked(
-    graph: ir.Graph, contract: Contract, request: Request, *, lifted: Mapping[str, str] | None = None
+    graph: ir.Graph,
+    contract: Contract,
+    request: Request,
+    *,
+    lifted: Mapping[str, str] | None = None,
+    codes: Collection[str] = (),
 ) -> QuantPlan:
     """`annotate`, with a request: nodes are lifted to float, or their weights stored as INT8, INT4 or float16.
 
@@ -154,6 +167,7 @@ def annotate_as_asked(
         contract: what the runtime accepts.
         request: what was asked for. A node that cannot have what is asked of it is as the base has it.
         lifted: node name -> reason, for nodes that must be float whatever was asked.
+        codes: inputs of the graph that will come as codes.
 
     Returns:
         The plan, without ranges.
@@ -167,7 +181,7 @@ def annotate_as_asked(
             stored[name] = found
         if found is not None:
             floats[name] = found if isinstance(found, str) else found.reason
-    plan = annotate(graph, contract, lifted=floats)
+    plan = annotate(graph, contract, lifted=floats, codes=codes)
     nodes = {name: replace(plan.nodes[name], **fields._asdict()) for name, fields in stored.items()}
     return replace(plan, nodes=plan.nodes | nodes)
 

@@ -25,7 +25,8 @@ def activation_qparams(low: float, high: float, format: NumberFormat) -> QParams
     """Per-tensor parameters for a range.
 
     Args:
-        low, high: the range of real values; widened to hold zero.
+        low, high: the range of real values; widened to hold zero. Where nothing but zero was seen any scale will do,
+            and one that is too small is too great a ratio for runtimes: the range is then that to 1.
         format: the format of activations.
 
     Returns:
@@ -33,6 +34,7 @@ def activation_qparams(low: float, high: float, format: NumberFormat) -> QParams
         code exceed `high`: a runtime then sees that saturation alone implements a Clip to `high`.
     """
     low, high = min(low, 0.0), max(high, 0.0)
+    high = 1.0 if low == high else high
     qmin, qmax = format.limits
     if format.symmetric:
         bound = max(-low, high)

@@ -10,16 +10,16 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from dsedge import cache
-from dsedge.backends.base import available, load_backend
+from dsedge.backends.base import available, load_backend, pip_line
 from dsedge.report.terminal import facts, table
 from dsedge.target import host_isa
 
-# Extra of the package -> the distribution whose absence shows that it is missing, and what it is for.
+# Extra of the package -> its distributions, the one whose version is shown first, and what it is for.
 EXTRAS = {
-    "torch": ("torch", "compiling nn.Module, training passes"),
+    "torch": ("torch onnxscript safetensors", "compiling nn.Module, training passes"),
     "images": ("pillow", "calibration from folders of images"),
     "metrics": ("pycocotools", "mAP"),
-    "simplify": ("onnxsim", "--simplify onnxsim and onnxslim"),
+    "simplify": ("onnxsim onnxslim onnxscript", "--simplify onnxsim, onnxslim and onnxscript"),
 }
 
 
@@ -62,7 +62,7 @@ def diagnose() -> Diagnosis:
         cache=str(cache.folder()),
         parts=(
             *(_backend(name) for name in sorted(available())),
-            *(_extra(name, package, purpose) for name, (package, purpose) in EXTRAS.items()),
+            *(_extra(name, packages.split(), purpose) for name, (packages, purpose) in EXTRAS.items()),
         ),
     )
 
@@ -70,15 +70,19 @@ def diagnose() -> Diagnosis:
 def _backend(name: str) -> Part:
     try:
         backend = load_backend(name)
-        found, extra = backend.version(), backend.EXTRA
+        found = backend.version()
     except Exception as error:  # a backend of another package may fail in any way
         return Part(name, "runtime", None, f"it does not load: {type(error).__name__}: {error}")
-    return Part(name, "runtime", found, "" if found else f"pip install 'dsedge{f'[{extra}]' if extra else ''}'")
+    return Part(name, "runtime", found, "" if found else pip_line(backend))
 
 
-def _extra(name: str, package: str, purpose: str) -> Part:
-    found = _version(package)
-    return Part(name, purpose, found, "" if found else f"pip install 'dsedge[{name}]'")
+def _extra(name: str, packages: list[str], purpose: str) -> Part:
+    """Ready when all of its packages are there: a version is never shown beside one that is missing."""
+    missing = [package for package in packages if _version(package) is None]
+    if not missing:
+        return Part(name, purpose, _version(packages[0]), "")
+    partly = f" ({', '.join(missing)} missing)" if len(missing) < len(packages) else ""
+    return Part(name, purpose, None, f"pip install 'dsedge[{name}]'{partly}")
 
 
 def _version(package: str) -> str | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 
 from dsedge.backends.base import Finding
-from dsedge.inspect import Inspection
+from dsedge.inspect import ArtifactInspection, Inspection
 from dsedge.quant.plan import QuantPlan
+from dsedge.report.summary import element
 from dsedge.report.terminal import cell, facts, table
 from dsedge.report.text import size
 
@@ -38,6 +40,30 @@ def inspection(found: Inspection) -> RenderableType:
         ),
     )
     return Group(facts(rows), operators, *(cell(f"note: {note}", "yellow") for note in found.notes))
+
+
+def artifact_inspection(found: ArtifactInspection) -> RenderableType:
+    """What `dsedge inspect` prints of an artifact that is no ONNX file."""
+    rows: list[tuple[str, object]] = [
+        ("model", found.name),
+        ("source", found.source),
+        ("sha256", found.fingerprint),
+        ("runtime", found.runtime),
+        ("precision", found.precision),
+        *(("input", _interface(spec)) for spec in found.inputs),
+        *(("output", _interface(spec)) for spec in found.outputs),
+        ("nodes", f"{found.nodes:,}"),
+        ("size", size(found.bytes)),
+    ]
+    listed = [(op, precision, count) for op, of in found.operators.items() for precision, count in of.items()]
+    operators = table(("operator", "precision", "nodes#"), ((op, kind, f"{count:,}") for op, kind, count in listed))
+    return Group(facts(rows), operators)
+
+
+def _interface(spec: Mapping[str, Any]) -> str:
+    shape = "" if spec.get("shape") is None else f", {list(spec['shape'])}"
+    layout = f" {spec['layout']}" if spec.get("layout") else ""
+    return f"{spec.get('name')}: {element(spec)}{shape}{layout}"
 
 
 def findings(found: Mapping[str, Sequence[Finding]]) -> RenderableType:

@@ -136,4 +136,5 @@ def fidelity(manifest: Manifest) -> str:
         parts.append(off if worst else "equal to its own Q/DQ graph")
     if found.top1_agreement is not None:
         parts.append(f"top-1 agreement {100 * found.top1_agreement:.1f}%")
-    return ", ".join([*parts, counted(found.samples, "sample")])
+    noise = " of random noise" if found.source == "random" else ""
+    return ", ".join([*parts, counted(found.samples, "sample") + noise])

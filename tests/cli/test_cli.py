@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from graphs import Net
 from onnx import TensorProto, helper
 
 import dsedge.target
@@ -101,6 +102,23 @@ def test_wrong_usage(run: Run, arguments: list[str]) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert "Usage:" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compile", "m.onnx", "-t", "pos", "--max-drop", "1"], "--max-drop"),
+        (["compile", "m.onnx", "-t", "pos", "--max-drop", "many"], "--max-drop"),
+        (["compile"], "Missing argument 'MODEL'"),
+        (["compil", "m.onnx"], "compil"),
+    ],
+)
+def test_wrong_usage_is_json_where_that_was_asked_for(run: Run, arguments: list[str], words: str) -> None:
+    code, out, err = run(*arguments, "--json")
+    error = json.loads(out)["error"]
+    assert (code, err, error["code"]) == (2, "", "DS145")
+    assert words in error["what"] and "--help" in error["hint"]
+    assert run(*arguments[:1], "--json", "--help")[0] == (2 if arguments[0] == "compil" else 0)
 
 
 def test_an_error_is_text_on_standard_error(run: Run, tmp_path: Path) -> None:
@@ -237,3 +255,28 @@ def test_a_terminal_without_unicode(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, env=environment, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"\\u6570\\xe9" in done.stdout
+
+
+def test_an_extra_of_which_a_package_is_missing_is_not_ready(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dsedge.report.doctor as doctor
+
+    real = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "onnxscript" else real(name) or "1.0")
+    _, out, _ = run("doctor", "--json")
+    parts = {part["name"]: part for part in json.loads(out)["parts"]}
+    assert parts["torch"]["version"] is None and parts["images"]["version"]
+    assert parts["torch"]["hint"] == "pip install 'dsedge[torch]' (onnxscript missing)"
+
+
+@pytest.mark.parametrize("verb", ["check", "compile"])
+def test_shapes_that_the_model_does_not_take_are_the_first_suspects(run: Run, tmp_path: Path, verb: str) -> None:
+    net = Net(x=("N", 8, "H", "W"))
+    flat = net.op("Reshape", net.conv("x", 16), net.ints(-1, 16 * 12 * 12))
+    onnx.save(net.proto(net.gemm(flat, 16 * 12 * 12, 10)), tmp_path / "m.onnx")
+    arguments = [verb, tmp_path / "m.onnx", "-t", "raspberry-pi-5", "--runtime", "onnxruntime", "--json"]
+    if verb == "compile":
+        arguments += ["--calib", "random", "-o", tmp_path / "out"]
+    code, out, _ = run(*arguments, "--shape", "x=1,8,10,10")
+    error = json.loads(out)["error"]
+    assert (code, error["code"]) == (2, "DS201")
+    assert error["hint"].startswith("give lengths with --shape that the model takes")

@@ -8,6 +8,7 @@ import pytest
 
 from dsedge.errors import LoadError
 from dsedge.frontend import load
+from dsedge.frontend.formats import recognise
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,19 @@ def test_a_factory_is_for_weights(tmp_path: Path) -> None:
     with pytest.raises(LoadError) as caught:
         load(tmp_path / "m.onnx", factory="a:b")
     assert caught.value.code == "DS145"
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_pickled_module_is_no_file_of_weights(tmp_path: Path, wrapped: bool) -> None:
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Linear(3, 3))
+    torch.save({"epoch": 1, "model": module} if wrapped else module, tmp_path / "m.pt")
+    for weights in (False, True):
+        with pytest.raises(LoadError) as caught:
+            recognise(tmp_path / "m.pt", weights=weights)
+        assert caught.value.code == "DS103"
+        assert "a pickle that holds a torch.nn.modules" in caught.value.what
+        assert "state_dict" in str(caught.value.hint)
+    state = {"epoch": 1, "seen": {1, 2}, "model": module.state_dict(), "bias": module[0].bias}
+    torch.save(state, tmp_path / "m.pt")
+    assert recognise(tmp_path / "m.pt") == "checkpoint"

@@ -12,7 +12,7 @@ from graphs import GRAPHS, Net, as_model, branches, chain, concat, detector, inc
 from dsedge.model import Model
 from dsedge.passes.normalize import normalize
 from dsedge.quant.annotate import annotate
-from dsedge.quant.contract import Contract, OpRule
+from dsedge.quant.contract import Contract, OpRule, follows
 from dsedge.quant.plan import QuantPlan
 
 
@@ -212,6 +212,20 @@ def test_the_limits_of_a_clip_are_no_activations() -> None:
     net.channels[joined] = 16
     plan = planned(net.model(net.conv(joined, 8)))
     assert plan.nodes["Clip_1"].inputs in ((), (0,))
+
+
+def test_int8_reaches_from_inputs_that_come_as_codes() -> None:
+    net = Net(image=(1, 3, 12, 12), other=(1, 3, 12, 12))
+    turned = net.op("Transpose", net.op("Add", "image", net.const(-1.0)), perm=[0, 1, 3, 2])
+    net.channels[turned] = 3
+    outputs = net.conv(turned, 8), net.conv(net.op("Sub", "other", net.const(1.0)), 8)
+    graph = normalize(net.model(*outputs))[0].graph.graph
+    accepts = replace(contract(), operators=(*follows("Add Sub", inputs=None), *contract().operators))
+    moves = ("Add_0", "Transpose_1", "Sub_3")
+    for codes, expected in (((), ["float"] * 3), (("image",), ["int8", "int8", "float"])):
+        plan = annotate(graph, accepts, codes=codes)
+        assert [plan.nodes[name].precision for name in moves] == expected
+        assert ("image" in plan.values) == bool(codes)
 
 
 def test_nothing_to_quantize() -> None:

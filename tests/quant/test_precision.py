@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from flow import contract
-from graphs import Net, chain
+from graphs import Net, chain, mlp
 
 from dsedge.errors import LoadError
 from dsedge.model import Model
@@ -121,6 +121,7 @@ def test_a_node_that_was_lifted_stays_float() -> None:
         ("int8,Relu=int4", "DS146", "INT4 weights are for MatMul, Gemm, Gather"),
         ("int8,head=int4", "DS146", "too few"),
         ("int8,Relu=fp16", "DS146", "no weights"),
+        ("int8,Relu=int8", "DS146", "nothing that --precision Relu=int8 fits can be int8"),
         ("bf16", "DS146", "it has fp32, fp16, int8, int4"),
         ("int8,head=bf16", "DS146", "none in bfloat16"),
     ],
@@ -137,3 +138,17 @@ def test_boards_without_kernels_have_no_int4() -> None:
         planned(graph_of(perceptron()), "int4", "x86")
     assert caught.value.code == "DS146"
     assert gemms(planned(graph_of(perceptron()), "int4", "arm")) == ["int4", "int4", "float"]
+
+
+def test_int8_that_the_contract_does_not_give_is_refused_with_its_reason() -> None:
+    graph = graph_of(mlp())
+    with pytest.raises(LoadError) as caught:
+        planned(graph, "int8,Softmax=int8")
+    assert caught.value.code == "DS146"
+    assert "QLinearSoftmax is several times slower" in str(caught.value.because)
+
+
+def test_only_precisions_that_some_runtime_has_are_offered() -> None:
+    with pytest.raises(LoadError) as caught:
+        parse_request("int8dyn")
+    assert "int8_dynamic" in str(caught.value.hint) and "bf16" not in str(caught.value.hint)

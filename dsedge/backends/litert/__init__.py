@@ -12,10 +12,23 @@ from dsedge.backends.litert.contract import contract
 from dsedge.backends.litert.emit import emit
 from dsedge.backends.litert.prepare import prepare
 from dsedge.backends.litert.quiet import quiet
+from dsedge.backends.litert.read import read
 from dsedge.backends.litert.support import unsupported
 from dsedge.bench.runner import load_litert
 
-__all__ = ["EXTRA", "NAME", "RUNNER", "audit", "build", "contract", "load", "prepare", "unsupported", "version"]
+__all__ = [
+    "EXTRA",
+    "NAME",
+    "RUNNER",
+    "audit",
+    "build",
+    "contract",
+    "load",
+    "operators",
+    "prepare",
+    "unsupported",
+    "version",
+]
 
 NAME = "litert"
 EXTRA = "litert"
@@ -38,6 +51,11 @@ def build(model: ir.Model, folder: Path) -> Artifact:
     path = folder / "model.tflite"
     path.write_bytes(emit(model)[0])
     return Artifact(path)
+
+
+def operators(path: Path) -> list[tuple[str, str]]:
+    """Type and precision of each operator of a file, in its order."""
+    return [(operator.op, operator.precision) for operator in read(path)]
 
 
 def load(path: Path, threads: int | None = None) -> Predict:

@@ -13,12 +13,24 @@ from dsedge.backends.base import Artifact, Audit
 from dsedge.backends.litert.contract import XNNPACK, contract
 from dsedge.backends.litert.quiet import quiet
 from dsedge.backends.litert.read import Operator, read
+from dsedge.backends.litert.versions import MOVES
+from dsedge.errors import VerifyError
 from dsedge.quant.plan import NodePlan, QuantPlan
+from dsedge.session import first_line
 from dsedge.target import Target
 
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
-_LAYS_OUT = ("TRANSPOSE", "RESHAPE")
-_SHOWN = 5
+_MOVING = frozenset(
+    """Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Gather GatherND DepthToSpace SpaceToDepth Concat Pad
+    Expand Tile Identity""".split()
+)
+"""Types of nodes that move or repeat numbers: TFLite's `MOVES` are what they become, and for others but helpers."""
+_KEEPS_STATE = "UNIDIRECTIONAL_SEQUENCE_LSTM"
+_STATE = (
+    f"{_KEEPS_STATE} keeps its state from run to run: call reset_all_variables() (Java: resetVariableTensors()) before "
+    "each sequence"
+)
+_SHOWN, _LISTED = 5, 12
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
     planned = [n for n in plan.nodes.values() if n.precision in ("int8", "int8_dynamic")]
     floats = [n for n in plan.nodes.values() if n.precision in ("float", "fp16")]
     lost = [n for n in planned if n.name in unmatched or n.head in unmatched]
-    silent = [n.name for n in floats if any(_computes_on_codes(o) for o in by_node.get(n.name, []))]
+    silent = [n.name for n in floats if any(o.precision == "int8" for o in _doing(n, by_node.get(n.name, [])))]
     summary = f"{len(planned) - len(lost)} operators run in INT8"
     if unmatched:
         summary += f"; {len(unmatched)} planned in INT8 run in float"
@@ -65,6 +77,8 @@ def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
     summary += f"; {_written(operators)} in {artifact.bytes / 1000:.0f} kB"
     if contract(target).variant == XNNPACK:
         summary += f", {_delegated(operators, delegation(artifact.main, operators))}"
+    if any(operator.op == _KEEPS_STATE for operator in operators):
+        summary += f"; {_STATE}"
     lowered = {n.name: shown for n in plan.nodes.values() if (shown := _shown(by_node.get(n.head or n.name, [])))}
     return Audit(True, summary, len(planned) - len(lost), len(floats) + len(lost), unmatched, lowered=lowered)
 
@@ -74,12 +88,18 @@ def delegation(path: Path, operators: list[Operator]) -> Delegation:
 
     The runtime shows each as an operator DELEGATE with the tensors that it reads and writes: what lies between them,
     followed from its outputs to its inputs, is in it.
+
+    Raises:
+        VerifyError: DS502 when the runtime refuses the file.
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    with quiet():
-        interpreter = Interpreter(model_path=str(path), num_threads=1)
-        interpreter.allocate_tensors()
+    try:
+        with quiet():
+            interpreter = Interpreter(model_path=str(path), num_threads=1)
+            interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise VerifyError("DS502", "the artifact does not run", where=path.name, because=first_line(error)) from error
     writers = {tensor: operator for operator in operators for tensor in operator.outputs}
     partitions = []
     for detail in interpreter._get_ops_details():
@@ -98,20 +118,20 @@ def delegation(path: Path, operators: list[Operator]) -> Delegation:
     return Delegation(tuple(partitions))
 
 
-def _computes_on_codes(operator: Operator) -> bool:
-    """Whether an operator is INT8 and does more than to lay codes out for a float one."""
-    return operator.precision == "int8" and operator.op not in _LAYS_OUT
+def _doing(node: NodePlan, written: list[Operator]) -> list[Operator]:
+    """The operators that do what a node does: not those that bring numbers into the type, order or shape for them."""
+    return [o for o in written if o.op not in _CONVERSIONS and (node.op_type in _MOVING or o.op not in MOVES)]
 
 
 def _missed(node: NodePlan, written: list[Operator]) -> str | None:
     """Why a node that was planned as INT8 is not, None where it is; what only renames axes is written as nothing."""
     if node.precision not in ("int8", "int8_dynamic") or node.head is not None:
         return None
-    computing = [o for o in written if o.op not in _CONVERSIONS]
+    doing = _doing(node, written)
     if node.weights and not node.inputs:  # a table or weights in INT8, and all else in float
-        found = any(o.precision in ("hybrid", "int8") for o in computing)
+        found = any(o.precision in ("hybrid", "int8") for o in doing)
         return None if found else "the file holds its weights in float"
-    names = sorted({o.op for o in computing if o.precision in ("float", "hybrid")})
+    names = sorted({o.op for o in doing if o.precision in ("float", "hybrid")})
     return f"the file computes it in float, as {', '.join(names)}" if names else None
 
 
@@ -135,5 +155,7 @@ def _delegated(operators: list[Operator], found: Delegation) -> str:
 
 
 def _shown(written: list[Operator]) -> str:
-    """The operators of a node for people: "CONV_2D #3"."""
+    """The operators of a node for people: "CONV_2D #3", or how often each occurs where they are many."""
+    if len(written) > _LISTED:
+        return ", ".join(f"{op} x{count}" for op, count in Counter(o.op for o in written).most_common())
     return ", ".join(f"{o.op} #{o.index}" for o in written)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
 from dsedge.quant.plan import QParams
 from dsedge.quant.qparams import BIAS_LIMIT
+
+_LEAST_SCALE = float(np.finfo(np.float32).tiny)
+"""Of activations: smaller float32 numbers are not normal."""
+
+
+_STEEPEST = 255.0
+"""XNNPACK takes 256, less its own rounding, and refuses the whole file at more."""
 
 
 def parameters(node: ir.Node | None) -> QParams | None:
@@ -45,7 +53,23 @@ def why_not_activation(params: QParams | None) -> str | None:
         return f"its codes are {params.dtype}, TFLite's are int8, uint8 or int16"
     if params.dtype == "int16" and int(params.zero_point) != 0:
         return "its int16 codes have a zero point, TFLite's have none"
+    if not _LEAST_SCALE <= float(params.scale) < np.inf:
+        return f"its scale is {float(params.scale):g}, with which XNNPACK's kernels cannot compute"
     return None
+
+
+def too_steep(node: ir.Node, params: QParams) -> bool:
+    """Whether a step of a convolution's or matrix product's accumulator is so many of its result that XNNPACK fails.
+
+    Args:
+        node: INT8, but for that.
+        params: of its result.
+    """
+    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"):
+        return False
+    read = [parameters(value.producer()) for value in node.inputs[:2] if value is not None]
+    step = np.prod([float(p.scale.max()) for p in read if p is not None])
+    return bool(step >= _STEEPEST * float(params.scale))
 
 
 def constant_of(value: ir.Value) -> tuple[np.ndarray, QParams | None] | None:
@@ -106,6 +130,13 @@ def equal(one: QParams, other: QParams) -> bool:
     return np.array_equal(one.scale, other.scale) and np.array_equal(mine, others)
 
 
+def encoded(real: np.ndarray, params: QParams) -> np.ndarray:
+    """Real values as int8 codes of one scale."""
+    with np.errstate(over="ignore"):
+        codes = np.rint(real / params.scale) + np.float32(params.zero_point)
+    return np.clip(codes, -128, 127).astype(np.int8)
+
+
 def dequantized(codes: np.ndarray, params: QParams) -> np.ndarray:
     """The real values of codes, float32."""
     sides = [1] * codes.ndim
@@ -144,23 +175,42 @@ def reads_real_numbers(node: ir.Node) -> bool:
 _NONE, _RELU, _RELU_N1_TO_1, _RELU6 = 0, 1, 2, 3  # ActivationFunctionType in the schema
 
 
-def activation_of(node: ir.Node, params: QParams | None) -> int | None:
-    """The activation function that a node is, None where TFLite has none that does the same.
+class Activation(NamedTuple):
+    """What is done behind an operator, and with it.
+
+    Attributes:
+        kind: the activation that is fused, as the schema's ActivationFunctionType counts.
+        least, greatest: codes to which MAXIMUM and MINIMUM cut what it writes, None where nothing has to.
+    """
+
+    kind: int
+    least: int | None = None
+    greatest: int | None = None
+
+
+def activation_of(node: ir.Node, params: QParams | None) -> Activation | None:
+    """How an operator takes a node behind it as its activation, None where TFLite has nothing that does the same.
+
+    Of real numbers it is one of TFLite's activations. Codes end somewhere by themselves: where that is within one code
+    of a bound, nothing cuts there, and a result may be one code further out than the graph's. Elsewhere the codes are
+    the graph's, because to round and to cut commute.
 
     Args:
         node: any.
-        params: of its result where that is int8 codes, which may end where the node cuts.
+        params: of its result where that is int8 codes.
     """
     low, high = bounds_of(node)
     if low is None or high is None:
         return None
     known = {(0.0, np.inf): _RELU, (0.0, 6.0): _RELU6, (-1.0, 1.0): _RELU_N1_TO_1}.get((low, high))
-    if known is not None or params is None:
-        return known
-    scale, zero_point = float(params.scale), int(params.zero_point)
-    with np.errstate(over="ignore"):
-        reaches_top = np.rint(high / scale) + zero_point >= 127
-        reaches_bottom = np.rint(low / scale) + zero_point <= -128
-    if not reaches_top:
+    if known is not None:
+        return Activation(known)
+    if params is None:
         return None
-    return _NONE if reaches_bottom else _RELU if low == 0.0 else None
+    least, greatest = (int(encoded(np.array(bound), params)) for bound in (low, high))
+    relu = low == 0.0 and least > -128
+    return Activation(
+        _RELU if relu else _NONE,
+        least if least > -127 and not relu else None,
+        greatest if greatest < 126 else None,
+    )

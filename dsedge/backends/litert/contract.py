@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from dsedge.backends.litert.codes import bounds_of
 from dsedge.backends.litert.hybrid import HYBRID, RECURRENT, TABLE, gathered_axis, reads_a_table, small_table
+from dsedge.backends.litert.ops.broadcast import number
 from dsedge.backends.litert.ops.linear import gemm_axis
 from dsedge.backends.litert.ops.pooling import average_in_float, divides_by_window
 from dsedge.model import static_shape
@@ -93,6 +94,10 @@ def _divides_by_less(node: ir.Node) -> str | None:
     if divides_by_window(node):
         return None
     return "it divides by less than its window at the border, which XNNPACK's INT8 kernels do not"
+
+
+def _by_a_number(node: ir.Node) -> bool:
+    return bool(number(node, 1))
 
 
 def _unit_elu(node: ir.Node) -> str | None:
@@ -180,6 +185,7 @@ OPERATORS: tuple[OpRule, ...] = (
         when=(_divides_by_less,),
         because="DEPTHWISE_CONV_2D of equal weights, less to convert behind it",
     ),
+    OpRule("Div", "follow", (0,), only=_by_a_number, because="MUL with the inverse of a number"),
     *follows("Elu", when=(_unit_elu,), because="codes in, codes out"),
     *fixed("Sigmoid", scale=1 / 256, zero_point=-128, because="LOGISTIC, whose codes span 0 to 1"),
     *fixed("Tanh", scale=1 / 128, zero_point=0, because="TANH, whose codes span -1 to 1"),
@@ -225,7 +231,7 @@ _BUILT_IN: tuple[OpRule, ...] = (
     *stays_float("Resize", "its INT8 kernel weighs with few bits: it is several codes off", only=_interpolates),
 )
 
-_FUSING = ("Conv", "ConvTranspose", "Gemm", "Add", "Sub", "Mul", "MaxPool", "AveragePool")
+_FUSING = ("Conv", "ConvTranspose", "Gemm", "Add", "Sub", "Mul", "Div", "MaxPool", "AveragePool")
 FUSIONS = dict.fromkeys(_FUSING, ("Relu", "Clip"))
 
 _LACKS = {

@@ -15,51 +15,29 @@ Three things make it short:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
 from dsedge.backends.litert.codes import (
-    activation_of,
+    Activation,
     constant_of,
     dequantized,
     equal,
-    of_eight_bits,
     parameters,
     signed,
     why_not_activation,
 )
+from dsedge.backends.litert.decide import Op, decide, written_as
 from dsedge.backends.litert.flatbuffer import Tensor
-from dsedge.backends.litert.writer import CHANNELS_LAST, DTYPES, CannotEmit, Order, Placed, Writer, dtype_of, name_of
+from dsedge.backends.litert.kernels import CannotEmit, require_size
+from dsedge.backends.litert.writer import CHANNELS_LAST, DTYPES, Order, Placed, Writer, dtype_of, name_of
 from dsedge.model import static_shape
-from dsedge.passes.edit import PRECISION
 from dsedge.quant.plan import QParams
 
 __all__ = ["CHANNELS_LAST", "CannotEmit", "Emitter", "Op", "Order", "Placed", "dtype_of"]
-
-
-@dataclass(frozen=True)
-class Op:
-    """How an operator is written.
-
-    Attributes:
-        emit: writes the node.
-        codes: indices of the inputs that are codes where it is INT8; None for all, () where TFLite has no INT8 kernel.
-            What it writes is codes too, unless it is integers or booleans.
-        same: whether TFLite wants its inputs and outputs under one scale; what comes under another is requantized.
-        fixed: scale and zero point that TFLite imposes on the output.
-        fuses: whether it takes a Relu or Clip behind it as its activation.
-        refuses: why there is no INT8 kernel for this node in particular, None where there is.
-    """
-
-    emit: Callable[[Emitter, ir.Node], None]
-    codes: tuple[int, ...] | None = ()
-    same: bool = False
-    fixed: tuple[float, int] | None = None
-    fuses: bool = False
-    refuses: Callable[[ir.Node], str | None] | None = None
 
 
 class Emitter(Writer):
@@ -74,67 +52,19 @@ class Emitter(Writer):
         self._places: dict[ir.Value, Placed] = {}
         self._later: dict[ir.Value, tuple[str, Callable[[], Placed]]] = {}
         self._constants: dict[tuple[ir.Value, Order, bool], Tensor] = {}
-        self._int8: dict[ir.Node, bool] = {}
-        self._fused: dict[ir.Node, tuple[ir.Node, int]] = {}
-        self._absorbed: set[ir.Node] = set()
-        for node in graph:
-            self._decide(node)
+        self._int8, self._fused = decide(graph, ops)
+        self._absorbed = {fused.node for fused in self._fused.values()}
+        self._ends: set[Tensor] = set()
 
     # What a graph says about codes.
 
     def is_int8(self, node: ir.Node) -> bool:
         """Whether a node reads and writes codes."""
-        return self._int8.get(node, False)
+        return node in self._int8
 
     def activation(self, node: ir.Node) -> int:
         """The fused activation of a node, as the schema's ActivationFunctionType counts: 0 where it has none."""
-        return self._fused[node][1] if node in self._fused else 0
-
-    def _decide(self, node: ir.Node) -> None:
-        """Whether a node is INT8, and which activation it takes."""
-        op = self.ops.get(node.op_type) if not node.domain else None
-        if op is None or node in self._absorbed:
-            return
-        users = list(node.outputs[0].uses())
-        user = users[0].node if len(users) == 1 and users[0].idx == 0 else None
-        if op.fuses and user is not None and not node.outputs[0].is_graph_output():
-            int8 = self._has_codes(node, op, user.outputs)
-            kind = activation_of(user, self.written_as(user.outputs[0]) if int8 else None)
-            if kind is not None:
-                self._int8[node], self._fused[node] = int8, (user, kind)
-                self._absorbed.add(user)
-                return
-        self._int8[node] = self._has_codes(node, op, node.outputs)
-
-    def _has_codes(self, node: ir.Node, op: Op, outputs: Sequence[ir.Value]) -> bool:
-        if op.codes == () or node.metadata_props.get(PRECISION) == "float":
-            return False
-        if op.refuses is not None and op.refuses(node):
-            return False
-        indices = range(len(node.inputs)) if op.codes is None else op.codes
-        read = [v for i in indices if i < len(node.inputs) and (v := node.inputs[i]) is not None]
-        if not read or not all(map(of_eight_bits, read)):
-            return False
-        written = [out for out in outputs if out.dtype is None or out.dtype.is_floating_point()]
-        for out in written:
-            params = self.written_as(out)
-            if params is None and out.uses():
-                return False
-            if params is not None and op.fixed not in (None, (float(params.scale), int(params.zero_point))):
-                return False
-        return not written or any(self.written_as(out) is not None for out in written)
-
-    def written_as(self, value: ir.Value) -> QParams | None:
-        """The parameters of the int8 codes that a value is turned into, None where it is wanted in float too."""
-        users = [use.node for use in value.uses()]
-        if value.is_graph_output() or not users or any(user.op_type != "QuantizeLinear" for user in users):
-            return None
-        found = [parameters(user) for user in users]
-        first = found[0]
-        if first is None or why_not_activation(first) or first.dtype == "int16":
-            return None
-        same = all(p is not None and p.dtype == first.dtype and equal(p, first) for p in found)
-        return signed(np.zeros((), first.dtype), first)[1] if same else None
+        return self._fused[node].activation.kind if node in self._fused else 0
 
     # Reading.
 
@@ -142,11 +72,12 @@ class Emitter(Writer):
         """The shape of an ONNX value.
 
         Raises:
-            CannotEmit: when an axis is open.
+            CannotEmit: when an axis is open, or it is too large.
         """
         shape = static_shape(value)
         if shape is None:
             raise CannotEmit(f"the shape of {value.name!r} is not known before it runs")
+        require_size(value.name, shape, value.dtype)
         return shape
 
     def array(self, node: ir.Node, index: int) -> np.ndarray | None:
@@ -179,8 +110,8 @@ class Emitter(Writer):
         """Codes that a node reads, under the scale that it wants."""
         if not self.ops[node.op_type].same:
             return codes
-        last = self._fused[node][0] if node in self._fused else node
-        params = next((p for out in last.outputs if (p := self.written_as(out))), None)
+        last = self._fused[node].node if node in self._fused else node
+        params = next((p for out in last.outputs if (p := written_as(out))), None)
         return codes if params is None else self.requantized(codes, params)
 
     def tensor(self, node: ir.Node, index: int, order: Order | None = None) -> Tensor:
@@ -285,7 +216,7 @@ class Emitter(Writer):
         out = self._result(node, index)
         shape = self.shape(out)
         order = order or tuple(range(len(shape)))
-        params = self.written_as(out) if self.is_int8(node) else None
+        params = written_as(out) if self.is_int8(node) else None
         dtype = params.dtype if params is not None else dtype_of(out)
         tensor = self.flatbuffer.activation(out.name or "", [shape[a] for a in order], dtype, params)
         self._bind(node, index, Placed(tensor, order))
@@ -301,7 +232,7 @@ class Emitter(Writer):
             self._later[value] = (node.name or "", write)
 
     def _result(self, node: ir.Node, index: int) -> ir.Value:
-        return self._fused[node][0].outputs[0] if node in self._fused else node.outputs[index]
+        return self._fused[node].node.outputs[0] if node in self._fused else node.outputs[index]
 
     def _bind(self, node: ir.Node, index: int, placed: Placed) -> None:
         for value in self._bound(node, index):
@@ -309,7 +240,7 @@ class Emitter(Writer):
 
     def _bound(self, node: ir.Node, index: int) -> list[ir.Value]:
         out = self._result(node, index)
-        codes = self.is_int8(node) and self.written_as(out) is not None
+        codes = self.is_int8(node) and written_as(out) is not None
         return [use.node.outputs[0] for use in out.uses()] if codes else [out]
 
     # The walk.
@@ -335,8 +266,7 @@ class Emitter(Writer):
                     raise
                 refused(node, str(reason))
                 for out in node.outputs:
-                    shape = static_shape(out) or ()
-                    dtype = name_of(out)
+                    shape, dtype = static_shape(out) or (), name_of(out)
                     tensor = self.flatbuffer.activation(out.name or "", shape, dtype if dtype in DTYPES else "float32")
                     self._places.setdefault(out, Placed(tensor, tuple(range(len(shape)))))
 
@@ -349,6 +279,19 @@ class Emitter(Writer):
             raise CannotEmit("TFLite has no operator for it")
         else:
             self.ops[node.op_type].emit(self, node)
+            if node in self._fused:
+                self._cut(node, self._fused[node].activation)
+
+    def _cut(self, node: ir.Node, activation: Activation) -> None:
+        """Keep codes within the bounds of a Clip that no activation is and that they do not end at."""
+        for op, code in (("MAXIMUM", activation.least), ("MINIMUM", activation.greatest)):
+            if code is None:
+                continue
+            x = self._places[self._bound(node, 0)[0]]
+            bound = self.constant("bound", np.array(code, np.int8), x.tensor.qparams)
+            out = self.temporary("cut", x.tensor.shape, x.tensor)
+            self.op(op, [x.tensor, bound], [out], self.options("MaximumMinimumOptions"))
+            self._bind(node, 0, Placed(out, x.order))
 
     def _quantize(self, node: ir.Node) -> None:
         """Codes of a value that nothing wrote as codes."""
@@ -384,10 +327,11 @@ class Emitter(Writer):
             with self.on_behalf_of(value.name or ""):
                 placed = Placed(self.requantized(tensor, params), order)
         self._places[value] = placed
+        self._ends.add(tensor)
         return tensor
 
     def result(self, value: ir.Value) -> Tensor:
-        """The tensor of a graph output, in ONNX's order."""
+        """The tensor of a graph output, in ONNX's order; a copy where it is an input or another output already."""
         producer = value.producer()
         with self.on_behalf_of((producer.name if producer is not None else value.name) or ""):
             if producer is not None and producer.op_type == "QuantizeLinear":
@@ -397,4 +341,9 @@ class Emitter(Writer):
                     placed = Placed(self.requantized(placed.tensor, params), placed.order)
             else:
                 placed = self.real(value)
-            return self.permuted(placed, tuple(sorted(placed.order)))
+            tensor = self.permuted(placed, tuple(sorted(placed.order)))
+            if tensor in self._ends:
+                source, tensor = tensor, self.temporary("copy", tensor.shape, tensor)
+                self.reshape(source, tensor)
+        self._ends.add(tensor)
+        return tensor

@@ -108,10 +108,7 @@ class Flatbuffer:
 
     def _tensor(self, name: str, shape: tuple[int, ...], dtype: str, qparams: QParams | None, buffer: int) -> Tensor:
         tensor = self.schema.TensorT()
-        while name in self._names:
-            name += "_"
-        self._names.add(name)
-        tensor.name, tensor.shape, tensor.buffer = name, list(shape), buffer
+        tensor.name, tensor.shape, tensor.buffer = self._free(name), list(shape), buffer
         tensor.type = getattr(self.schema.TensorType, _TYPES[dtype])
         tensor.hasRank = True
         if qparams is not None:
@@ -194,7 +191,8 @@ class Flatbuffer:
         """The file.
 
         Args:
-            inputs, outputs: name -> tensor, in order; they become the signature "serving_default".
+            inputs, outputs: name -> tensor, in order; they become the signature "serving_default", and the tensors
+                bear these names.
             metadata: name -> content.
 
         Raises:
@@ -205,6 +203,7 @@ class Flatbuffer:
         schema = self.schema
         graph = schema.SubGraphT()
         graph.name = "main"
+        self._rename({tensor.index: name for name, tensor in (*inputs.items(), *outputs.items())})
         graph.tensors, graph.operators = self._tensors, self._operators
         graph.inputs = [tensor.index for tensor in inputs.values()]
         graph.outputs = [tensor.index for tensor in outputs.values()]
@@ -231,6 +230,21 @@ class Flatbuffer:
             what = "the model exceeds 2 GiB, which a TFLite file cannot hold"
             raise BuildError("DS403", what, hint="compile with INT8 weights, or choose another --runtime") from error
         return bytes(builder.Output())
+
+    def _rename(self, names: Mapping[int, str]) -> None:
+        """Give tensors their names; whatever else has one of them gets another."""
+        self._names |= {*names.values()}
+        for index, tensor in enumerate(self._tensors):
+            if index not in names and tensor.name in names.values():
+                tensor.name = self._free(tensor.name)
+        for index, name in names.items():
+            self._tensors[index].name = name
+
+    def _free(self, name: str) -> str:
+        while name in self._names:
+            name += "_"
+        self._names.add(name)
+        return name
 
     def _named(self, tensors: Mapping[str, Tensor]) -> list[Any]:
         found = []

@@ -13,6 +13,7 @@ import math
 import onnx_ir as ir
 
 from dsedge.backends.litert.ops.linear import gemm_axis
+from dsedge.backends.litert.ops.unrolled import MAX_STEPS
 from dsedge.model import static_shape
 from dsedge.quant.contract import OpRule, dynamic
 
@@ -77,7 +78,12 @@ TABLE = "a table in INT8, a scale for each row; the rows that are read become fl
 _STATE = "INT8 weights, activations rounded for each product as they come, a float state"
 
 RECURRENT: tuple[OpRule, ...] = (
-    *dynamic("LSTM", weights=(1, 2), axis=None, because=f"{_STATE}: on INT8 activations TFLite's LSTM is much slower"),
+    *dynamic(
+        "LSTM",
+        weights=(1, 2),
+        axis=None,
+        because=f"{_STATE}: it is written step by step, above {MAX_STEPS} steps as TFLite's LSTM",
+    ),
     *dynamic("GRU", weights=(1, 2), axis=None, because=f"{_STATE}: TFLite has no GRU, it is written step by step"),
     *dynamic("RNN", weights=(1, 2), axis=None, because=f"{_STATE}: it is written step by step"),
 )

@@ -39,12 +39,18 @@ def unsupported(model: ir.Model) -> list[Finding]:
     inputs = [value for value in graph.graph.inputs if value.name not in graph.graph.initializers]
     if found := [Finding("", "", why) for value in inputs if (why := _open(value))]:
         return found
+    if found := [Finding("", "", why) for value in graph.graph.outputs if (why := _codes(value))]:
+        return found
     findings: list[Finding] = []
+    unwritten: set[ir.Value] = set()
 
     def refused(node: ir.Node, reason: str) -> None:
         known = node.op_type in OPS and not node.domain
         if known and findings and any(v is not None and static_shape(v) is None for v in node.inputs):
             return  # what it reads is of unknown shape because of a node that was found before
+        if any(v is not None and _source(v) in unwritten for v in node.inputs):
+            return  # it reads codes of a node that was found before
+        unwritten.update(node.outputs)
         if any(isinstance(a.value, ir.Graph) for a in node.attributes.values() if isinstance(a, ir.Attr)):
             reason = "control flow that depends on the data is not written as TFLite"
         shown = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
@@ -80,3 +86,17 @@ def _open(value: ir.Value) -> str | None:
         return None
     listed = ", ".join(str(dim) if dim is not None else "?" for dim in shape)
     return f"the input {value.name!r} has open axes, [{listed}]; TFLite wants the length of every axis"
+
+
+def _codes(value: ir.Value) -> str | None:
+    """What keeps an output from being compared: the runner gives real numbers where a model of Q/DQ gives codes."""
+    producer = value.producer()
+    if producer is None or producer.op_type != "QuantizeLinear":
+        return None
+    return f"the output {value.name!r} is codes; leave it in float, and --io-dtype makes it codes"
+
+
+def _source(value: ir.Value) -> ir.Value | None:
+    """The codes that a value is made of; None where it is made of none."""
+    producer = value.producer()
+    return producer.inputs[0] if producer is not None and producer.op_type == "DequantizeLinear" else None

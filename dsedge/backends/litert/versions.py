@@ -32,7 +32,7 @@ FULLY_CONNECTED reads the scales of channels from 12 on only: tflite-runtime 2.1
 first scale for all channels at a lower one.
 """
 
-_MOVES: Mapping[str, Mapping[str, int]] = {
+MOVES: Mapping[str, Mapping[str, int]] = {
     "BROADCAST_TO": {"": 2, "int8": 3},
     "CONCATENATION": {"int8": 2, "uint32": 4},
     "FILL": {"bool": 2, "int8": 3},
@@ -106,7 +106,7 @@ def version_of(op: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tenso
         return 3
     if op == "CAST":
         return 3 if codes or outputs[0].dtype == "int8" else 1
-    since = _MOVES.get(op, _ARITHMETIC.get(op))
+    since = MOVES.get(op, _ARITHMETIC.get(op))
     if since is not None:
         moved = inputs[1] if op in ("SPLIT", "FILL") else first
         assert moved is not None

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from dsedge.backends.litert.codes import equal
 from dsedge.backends.litert.flatbuffer import Flatbuffer, Tensor
+from dsedge.backends.litert.kernels import CannotEmit, require
 from dsedge.backends.litert.versions import version_of
 from dsedge.quant.plan import QParams
 
@@ -23,10 +24,6 @@ Order = tuple[int, ...]
 
 CHANNELS_LAST: Mapping[int, Order] = {3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
 """Rank -> the order that TFLite's spatial operators want."""
-
-
-class CannotEmit(Exception):
-    """A node that TFLite cannot express, or not here; its text is the reason."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,12 @@ class Writer:
         intermediates: Sequence[Tensor] = (),
         version: int | None = None,
     ) -> None:
-        """Write an operator for the current node, at the lowest version that expresses it."""
+        """Write an operator for the current node, at the lowest version that expresses it.
+
+        Raises:
+            CannotEmit: the runtime has no kernel for such tensors.
+        """
+        require(name, inputs, outputs)
         version = version or version_of(name, inputs, outputs, options)
         self.flatbuffer.operator(name, version, inputs, outputs, options, intermediates)
         self.written.append((name, self._node))

@@ -28,7 +28,7 @@ class Found:
 
     Attributes:
         got, expected: by sample, then by output.
-        ops: TFLite operators of the file, in order.
+        ops: TFLite operators of the file, in order, but for copies of inputs into outputs.
     """
 
     got: list[list[np.ndarray]]
@@ -116,11 +116,27 @@ def run(model: onnx.ModelProto, feeds: Sequence[Mapping[str, np.ndarray]]) -> Fo
     reference = predictor(graph, optimize=False)
     names = [value.name for value in model.graph.output]
     got = [[outputs[name] for name in names] for outputs in map(predict, feeds)]
-    return Found(got, [reference(dict(sample)) for sample in feeds], [op for op, _ in written])
+    ops = [op for (op, _), copies in zip(written, _copies(content), strict=True) if not copies]
+    return Found(got, [reference(dict(sample)) for sample in feeds], ops)
 
 
-def interpreter(content: bytes) -> Any:
-    """The runtime on a file, with its delegate: from feeds to outputs by name."""
+def _copies(content: bytes) -> list[bool]:
+    """Of a file: whether each operator copies an input of it into an output."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0)).subgraphs[0]
+    shapes = [tuple(tensor.shape) for tensor in graph.tensors]
+    return [
+        isinstance(o.builtinOptions, schema.ReshapeOptionsT)
+        and o.inputs[0] in graph.inputs
+        and o.outputs[0] in graph.outputs
+        and shapes[o.inputs[0]] == shapes[o.outputs[0]]
+        for o in graph.operators
+    ]
+
+
+def interpreter(content: bytes, *, reset: bool = True) -> Any:
+    """The runtime on a file, with its delegate: from feeds to outputs by name; `reset` forgets states before each."""
     from ai_edge_litert.interpreter import Interpreter
 
     opened = Interpreter(model_content=content, num_threads=1)
@@ -128,7 +144,8 @@ def interpreter(content: bytes) -> Any:
     runner = opened.get_signature_runner("serving_default")
 
     def predict(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        opened.reset_all_variables()  # as the bundle's runner does: inferences are independent of each other
+        if reset:
+            opened.reset_all_variables()  # as the bundle's runner does: inferences are independent of each other
         return {name: np.array(out) for name, out in runner(**feeds).items()}
 
     return predict

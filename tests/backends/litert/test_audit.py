@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
 import pytest
 from flow import Quantized, producers, quantized
-from graphs import GRAPHS, Net, chain, residual
+from graphs import GRAPHS, Net, chain, concat, lstm, residual
 
 import dsedge
 from dsedge.backends import litert
 from dsedge.backends.base import Audit
 from dsedge.backends.litert.audit import delegation
+from dsedge.backends.litert.ops.unrolled import MAX_STEPS
 from dsedge.backends.litert.read import read
 from dsedge.frontend.shapes import fix_shapes
 from dsedge.frontend.static import with_static_axes
@@ -125,6 +127,51 @@ def test_an_operator_planned_in_float_between_pairs_is_float(tmp_path: Path) -> 
     assert m.precision("HardSwish_1") == "float"
     assert [o.precision for o in read(tmp_path / "model.tflite") if o.node == "HardSwish_1"] == ["float"]
     assert "all the same" not in found.summary
+
+
+def behind_codes(op: str) -> tuple[Quantized, str]:
+    """An operator in float that reads codes and wants them in another order than that of a convolution."""
+    net = Net(x=(1, 8, 12, 12))
+    codes = net.op("Relu", net.conv(net.conv("x", 16), 16))
+    y = net.op("Softmax", codes, axis=2) if op == "Softmax" else net.op("MatMul", codes, net.weight(12, 64))
+    source = with_static_axes(net.model(net.op("Softmax", y), codes), "litert")[0]
+    return quantized(source, ACCEPTS, lifted={y.title().replace("Matmul", "MatMul"): "asked"}), f"{op}_3"
+
+
+@pytest.mark.parametrize("op", ["Softmax", "MatMul"])
+def test_moves_of_codes_for_an_operator_in_float_do_not_make_it_int8(op: str, tmp_path: Path) -> None:
+    m, name = behind_codes(op)
+    found = audited(m, tmp_path)
+    kinds = {o.op: o.precision for o in read(tmp_path / "model.tflite") if o.node == name}
+    assert kinds["TRANSPOSE"] == "int8"
+    assert "float" in kinds.values()
+    assert m.precision(name) == "float"
+    assert "all the same" not in found.summary
+    assert found.lowered[name].startswith("TRANSPOSE")
+
+
+def test_moves_of_codes_do_not_stand_for_weights_in_float(tmp_path: Path) -> None:
+    m, name = behind_codes("MatMul")
+    asked = replace(m.plan.nodes[name], precision="int8_dynamic", weights=(1,))
+    found = audited(replace(m, plan=replace(m.plan, nodes={**m.plan.nodes, name: asked})), tmp_path)
+    assert found.unmatched == {name: "the file holds its weights in float"}
+
+
+def test_a_move_of_codes_is_int8_though_it_was_planned_in_float(tmp_path: Path) -> None:
+    m = made(concat())
+    name = next(n.name for n in m.plan.nodes.values() if n.op_type == "Concat")
+    asked = replace(m.plan.nodes[name], precision="float")
+    found = audited(replace(m, plan=replace(m.plan, nodes={**m.plan.nodes, name: asked})), tmp_path)
+    assert f"1 planned in float run in INT8 all the same: {name}" in found.summary
+
+
+@pytest.mark.parametrize(("steps", "says"), [(MAX_STEPS, False), (MAX_STEPS + 1, True)])
+def test_it_says_that_a_state_is_kept(steps: int, says: bool, tmp_path: Path) -> None:
+    m = quantized(fix_shapes(lstm(), {"x": [steps, 1, 8]}), ACCEPTS)
+    found = audited(m, tmp_path)
+    assert found.unmatched == {}
+    assert ("call reset_all_variables() (Java: resetVariableTensors()) before each sequence" in found.summary) == says
+    assert len(found.lowered["LSTM_0"]) < 200
 
 
 def test_the_file_says_what_made_it(tmp_path: Path) -> None:

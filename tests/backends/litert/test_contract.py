@@ -120,6 +120,7 @@ FIXTURES: dict[str, dict[str, Callable[[], Model]]] = {
         "broadcast": lambda: between(lambda n, y: n.op("Mul", y, n.op("GlobalAveragePool", y))),
         "SiLU": lambda: between(lambda n, y: n.act("SiLU", y)),
     },
+    "Div": {"by a number": lambda: between(lambda n, y: n.act("Relu", n.op("Div", y, n.const(2.7))))},
     "Sigmoid": {"": lambda: between(lambda n, y: n.op("Sigmoid", y))},
     "Tanh": {"": lambda: between(lambda n, y: n.op("Tanh", y))},
     "LeakyRelu": {"": lambda: between(lambda n, y: n.op("LeakyRelu", y, alpha=0.1))},
@@ -287,6 +288,7 @@ def test_the_runtime_computes_what_the_graph_says(op: str, case: str, tmp_path: 
     [
         (lambda: between(lambda n, y: n.op("Softmax", y)), "Softmax_1", "several times as fast"),
         (lambda: between(lambda n, y: n.op("HardSwish", y)), "HardSwish_1", "between two conversions"),
+        (lambda: between(lambda n, y: n.op("Div", y, n.weight(16, 1, 1))), "Div_1", "between two conversions"),
         (
             lambda: between(lambda n, y: n.op("AveragePool", y, kernel_shape=[3, 3], pads=[1] * 4)),
             "AveragePool_1",

@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN against ONNX Runtime: fused, step by step, in float and with INT8 weights."""
+"""LSTM, GRU and RNN against ONNX Runtime: step by step and fused, in float and with INT8 weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pytest
 from onnx import helper, numpy_helper
 
 from dsedge.backends.litert.emit import emit
+from dsedge.backends.litert.ops.unrolled import MAX_STEPS
 from tests.backends.litert.harness import check_float, feeds_of, inferred, interpreter, node, refused, run
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+LONG = MAX_STEPS + 1
 STEPS, BATCH, FEATURES, HIDDEN = 4, 2, 3, 5
 
 
@@ -101,20 +103,41 @@ def test_agrees_in_float(op: str, directions: int, state: str) -> None:
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("directions", [1, 2])
-def test_stateless_lstm_is_one_operator_a_direction(directions: int, batch: int) -> None:
-    found = check_float(model("LSTM", directions=directions, size=(batch, FEATURES, HIDDEN)))
+def test_a_long_lstm_is_one_operator_a_direction(directions: int, batch: int) -> None:
+    found = check_float(model("LSTM", directions=directions, steps=LONG, size=(batch, FEATURES, HIDDEN)))
     assert found.ops.count("UNIDIRECTIONAL_SEQUENCE_LSTM") == directions
     assert "FULLY_CONNECTED" not in found.ops
 
 
-def test_stateless_lstm_forgets_between_inferences() -> None:
-    lstm = model("LSTM")
-    predict = interpreter(emit(ir.from_proto(lstm))[0])
-    feeds = feeds_of(lstm)
+def variables(content: bytes) -> int:
+    """Tensors that keep their values from one inference to the next."""
+    return sum(tensor.isVariable for tensor in opened(content).subgraphs[0].tensors)
+
+
+@pytest.mark.parametrize("op", GATES)
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_no_state_lasts(op: str, hybrid: bool) -> None:
+    """Not even with a runner that resets nothing, as most do; CompiledModel does not load a file with variables."""
+    recurrent = stored(model(op, steps=MAX_STEPS)) if hybrid else model(op)
+    content = emit(ir.from_proto(recurrent))[0]
+    assert variables(content) == 0
+    predict = interpreter(content, reset=False)
+    feeds = feeds_of(recurrent)
     first = predict(feeds[0])
     predict(feeds[1])
     for name, again in predict(feeds[0]).items():
         np.testing.assert_array_equal(first[name], again)
+
+
+def test_the_state_of_a_long_lstm_is_reset_by_who_runs_it() -> None:
+    lstm = model("LSTM", steps=LONG)
+    content = emit(ir.from_proto(lstm))[0]
+    assert variables(content) == 2
+    feeds = feeds_of(lstm)[0]
+    for reset in (True, False):
+        predict = interpreter(content, reset=reset)
+        first, second = predict(feeds), predict(feeds)
+        assert np.array_equal(first["y0"], second["y0"]) == reset
 
 
 @pytest.mark.parametrize(
@@ -155,10 +178,10 @@ def test_batch_first_layout(op: str) -> None:
 
 
 def test_batch_first_input_is_read_as_it_lies() -> None:
-    lstm = model("LSTM", outputs=1)
+    lstm = model("LSTM", outputs=1, steps=LONG)
     graph = lstm.graph
     dims = graph.input[0].type.tensor_type.shape.dim
-    dims[0].dim_value, dims[1].dim_value = BATCH, STEPS
+    dims[0].dim_value, dims[1].dim_value = BATCH, LONG
     transposed = helper.make_node("Transpose", [graph.node[0].input[0]], ["time_first"], perm=[1, 0, 2], name="t")
     graph.node.insert(0, transposed)
     graph.node[1].input[0] = "time_first"
@@ -171,21 +194,23 @@ def test_batch_first_input_is_read_as_it_lies() -> None:
     assert "TRANSPOSE" not in found.ops
 
 
-@pytest.mark.parametrize("state", ["", "fed"])
-@pytest.mark.parametrize("op", GATES)
-def test_hybrid(op: str, state: str) -> None:
+@pytest.mark.parametrize(
+    ("op", "state", "steps"),
+    [*((op, state, STEPS) for op in GATES for state in ("", "fed")), ("LSTM", "", LONG)],
+)
+def test_hybrid(op: str, state: str, steps: int) -> None:
     """Activations are rounded as they come: the results agree up to that. Old runtimes read these versions."""
     weights = (1, 24, 32)
-    hybrid = stored(model(op, state=state, size=weights))
+    hybrid = stored(model(op, state=state, steps=steps, size=weights))
     found = run(hybrid, feeds_of(hybrid))
     got, expected = (
         np.concatenate([output.ravel() for sample in side for output in sample]) for side in (found.got, found.expected)
     )
     assert 10 * np.log10(np.mean(expected**2) / np.mean((got - expected) ** 2)) > 30
     content = emit(ir.from_proto(hybrid))[0]
-    assert len(content) < 0.6 * len(emit(ir.from_proto(model(op, state=state, size=weights)))[0])
+    assert len(content) < 0.6 * len(emit(ir.from_proto(model(op, state=state, steps=steps, size=weights)))[0])
     found_versions = versions(content)
-    if op == "LSTM" and not state:
+    if steps == LONG:
         assert found_versions["UNIDIRECTIONAL_SEQUENCE_LSTM"] == 2
     else:
         assert found_versions["FULLY_CONNECTED"] == 3
@@ -218,8 +243,8 @@ def test_steps_share_constants() -> None:
 @pytest.mark.parametrize(
     ("op", "how", "because"),
     [
-        ("GRU", {"steps": 129}, "129 steps are more than 128"),
-        ("LSTM", {"steps": 129, "state": "fed"}, "takes no initial state"),
+        ("GRU", {"steps": LONG}, "129 steps are more than 128"),
+        ("LSTM", {"steps": LONG, "state": "fed"}, "takes no initial state"),
         ("LSTM", {"lengths": STEPS - 1}, "different lengths"),
         ("LSTM", {"input_forget": 1}, "coupled"),
         ("RNN", {"activations": ["Softsign"]}, "softsign"),

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dsedge.backends.litert.codes import bounds_of, equal, parameters
+from dsedge.backends.litert.codes import bounds_of, encoded, equal, parameters
+from dsedge.backends.litert.decide import written_as
 from dsedge.backends.litert.emitter import Emitter, Op
 from dsedge.backends.litert.flatbuffer import Tensor
-from dsedge.backends.litert.ops.broadcast import broadcast, encoded, number, takes
+from dsedge.backends.litert.ops.broadcast import broadcast, number, takes
 from dsedge.backends.litert.ops.elementwise import NUMBERS, Emit, product, unary
 from dsedge.quant.plan import QParams
 
@@ -44,7 +45,8 @@ def relu(e: Emitter, node: ir.Node) -> None:
 def clip(e: Emitter, node: ir.Node) -> None:
     """Clip that nothing before it takes: RELU, RELU6, RELU_N1_TO_1, else MAXIMUM and MINIMUM."""
     if _computed(node) is None:
-        return _clip(e, node, e.array(node, 1), e.array(node, 2))
+        given = (e.array(node, 1), -np.inf), (e.array(node, 2), np.inf)  # XNNPACK computes nonsense at infinite ones
+        return _clip(e, node, *(None if end is None or end == nothing else end for end, nothing in given))
     takes(node, 0, "MAXIMUM", NUMBERS)
     x = e.placed(node, 0)
     ends = {i: e.tensor(node, i) for i in (1, 2) if i < len(node.inputs) and node.inputs[i] is not None}
@@ -53,7 +55,7 @@ def clip(e: Emitter, node: ir.Node) -> None:
 
 def _clip(e: Emitter, node: ir.Node, low: np.ndarray | None, high: np.ndarray | None) -> None:
     name, activation = _NAMED.get(bounds_of(node), (None, 0))
-    params = e.written_as(node.outputs[0]) if e.is_int8(node) else None
+    params = written_as(node.outputs[0]) if e.is_int8(node) else None
     if params is not None:
         return _clip_codes(e, node, params, low, high, activation)
     takes(node, 0, "MAXIMUM", NUMBERS)

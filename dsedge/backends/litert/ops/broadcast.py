@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from dsedge.backends.litert.codes import constant_of, dequantized, signed
+from dsedge.backends.litert.codes import constant_of, dequantized, encoded, signed
+from dsedge.backends.litert.decide import written_as
 from dsedge.backends.litert.emitter import CannotEmit, Emitter, Order, dtype_of
 from dsedge.backends.litert.flatbuffer import Tensor
 from dsedge.backends.litert.writer import input_of
@@ -114,19 +115,12 @@ def _constant(e: Emitter, node: ir.Node, index: int) -> tuple[np.ndarray, QParam
         assert array is not None
         return array.astype(np.float32) if array.dtype == np.float16 else array, None
     codes, params = signed(found[0], found[1])
-    target = e.written_as(node.outputs[0]) if e.ops[node.op_type].same else None
+    target = written_as(node.outputs[0]) if e.ops[node.op_type].same else None
     if target is None:
         return codes, params
     array = e.array(node, index)
     assert array is not None
     return encoded(array, target), target
-
-
-def encoded(real: np.ndarray, params: QParams) -> np.ndarray:
-    """Real values as int8 codes of one scale."""
-    with np.errstate(over="ignore"):
-        codes = np.rint(real / params.scale) + np.float32(params.zero_point)
-    return np.clip(codes, -128, 127).astype(np.int8)
 
 
 def _spread(e: Emitter, x: Tensor, shape: Shape) -> Tensor:

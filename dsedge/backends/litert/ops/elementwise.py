@@ -129,7 +129,7 @@ def _general_power(e: Emitter, node: ir.Node) -> None:
     assert node.inputs[0] is not None and node.inputs[1] is not None
     if dtype_of(node.inputs[0]) != dtype_of(node.inputs[1]):
         raise CannotEmit("its base and its exponents are of two types")
-    binary("POW", "PowOptions", "float32 int32")(e, node)
+    binary("POW", "PowOptions", "float32")(e, node)  # of integers it refuses negative exponents as it meets them
 
 
 def modulo(e: Emitter, node: ir.Node) -> None:

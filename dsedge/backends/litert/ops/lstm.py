@@ -1,7 +1,8 @@
-"""LSTM: UNIDIRECTIONAL_SEQUENCE_LSTM where it can do what the node does, else step by step.
+"""LSTM: step by step, and as UNIDIRECTIONAL_SEQUENCE_LSTM where there are too many steps for that.
 
-The state of TFLite's operator lies in variable tensors: zero at first, kept from one inference to the next (a runner
-resets it), and out of reach for the graph.
+The state of TFLite's operator lies in variable tensors: zero at first, out of reach for the graph, and kept from one
+inference to the next until whoever runs it resets it. XNNPACK does not run it, and LiteRT's CompiledModel loads no
+variable tensors. Step by step there is no state that lasts, and XNNPACK runs all of it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _PEEPHOLES = (0, 2, 1)
 
 
 def lstm(e: Emitter, node: ir.Node) -> None:
-    """LSTM: the fused operator for each direction, or step by step."""
+    """LSTM: step by step, or the fused operator for each direction."""
     if node.attributes.get_int("input_forget", 0):
         raise CannotEmit("its input and forget gates are coupled")
     layer = read(e, node, 4, ("Sigmoid", "Tanh", "Tanh"))
@@ -35,13 +36,15 @@ def lstm(e: Emitter, node: ir.Node) -> None:
 
 
 def _obstacle(layer: Layer) -> str | None:
-    """Why TFLite's operator cannot do what a node does."""
+    """Why a node is not written as TFLite's operator."""
     if layer.clip:
         return "TFLite's LSTM clips its cell and not its gates"
     if any(functions != _FUNCTIONS for functions in layer.functions):
         return "TFLite's LSTM has Sigmoid and Tanh only"
     if layer.takes(5) or layer.takes(6) or layer.gives(2):
         return "TFLite's LSTM takes no initial state and gives no cell state"
+    if layer.steps <= unrolled.MAX_STEPS:
+        return "TFLite's LSTM keeps its state from one inference to the next"
     return None
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from dsedge.backends.litert.codes import encoded
 from dsedge.backends.litert.emitter import Emitter, Op, Placed
-from dsedge.backends.litert.ops.broadcast import encoded
 from dsedge.backends.litert.ops.slicing import checked, cut
 
 _REFLECT = 0  # MirrorPadMode in the schema

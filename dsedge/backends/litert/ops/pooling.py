@@ -8,6 +8,7 @@ from functools import reduce
 import numpy as np
 import onnx_ir as ir
 
+from dsedge.backends.litert.codes import equal, parameters
 from dsedge.backends.litert.emitter import CannotEmit, Emitter, Op
 from dsedge.backends.litert.flatbuffer import Tensor
 from dsedge.backends.litert.ops.spatial import SAME, padded, rescaled, result, source
@@ -175,6 +176,17 @@ def average_in_float(node: ir.Node) -> str | None:
     return None if by_window or inside else "TFLite divides by another number at the border"
 
 
+def _average_of_codes(node: ir.Node) -> str | None:
+    """Why these codes are averaged in float: AVERAGE_POOL_2D has one scale, under another they are rounded twice."""
+    reason = average_in_float(node)
+    if reason is not None or divides_by_window(node):
+        return reason
+    read = parameters(node.inputs[0].producer()) if node.inputs[0] is not None else None
+    written = [parameters(user) for user in node.outputs[0].consumers()]
+    same = read is not None and all(p is not None and equal(p, read) for p in written)
+    return None if same else "TFLite averages under one scale, its result has another"
+
+
 def _not_negative(value: ir.Value | None) -> bool:
     producer = value.producer() if value is not None else None
     return producer is not None and producer.op_type == "Relu"
@@ -183,6 +195,6 @@ def _not_negative(value: ir.Value | None) -> bool:
 OPS = {
     "MaxPool": Op(max_pool, codes=(0,), same=True, fuses=True),
     "GlobalMaxPool": Op(global_max, codes=(0,), same=True),
-    "AveragePool": Op(average_pool, codes=(0,), fuses=True, refuses=average_in_float),
+    "AveragePool": Op(average_pool, codes=(0,), fuses=True, refuses=_average_of_codes),
     "GlobalAveragePool": Op(global_average, codes=(0,)),
 }
