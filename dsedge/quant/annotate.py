@@ -59,7 +59,7 @@ def annotate(graph: ir.Graph, contract: Contract, *, lifted: Mapping[str, str] |
                     weights=tuple(i for i in rule.weights if _const(node, i)),
                     axis=rule.channel_axis(node),
                     bias=rule.bias if rule.bias is not None and _const(node, rule.bias) else None,
-                    output=rule.output and not _ends_open(node, rule, leads, heads),
+                    output=rule.output and not contract.inputs_only and not _ends_open(node, rule, leads, heads),
                     reads=tuple((v.name if (v := node.inputs[i]) is not None else None) or "" for i in inputs),
                 )
         elif _on_integers(node):
@@ -84,7 +84,7 @@ def refusal(node: ir.Node, rule: OpRule, lifted: Mapping[str, str]) -> str | Non
     """Why this node cannot be INT8, or None."""
     if _name(node) in lifted:
         return lifted[_name(node)]
-    if rule.kind == "float":
+    if rule.kind in ("float", "within"):
         return next((reason for condition in rule.when if (reason := condition(node))), rule.because)
     for index in rule.weights:
         if not _const(node, index):
@@ -128,6 +128,8 @@ def _written_int8(
         return False
     producer = heads.get(producer, producer)
     rule = rules.get(producer)
+    if rule is not None and rule.kind == "within":
+        return fed[producer]
     if rule is None or refused[producer] or not rule.output:
         return False
     return rule.kind == "compute" or (rule.kind in ("follow", "share") and fed[producer])
@@ -143,7 +145,8 @@ def _fed(
     fed: dict[ir.Node, bool] = {}
     for node in graph:
         rule = rules[node]
-        indices = rule.activation_inputs(node) if rule.kind != "float" else range(len(node.inputs))
+        computes = rule.kind not in ("float", "within")
+        indices = rule.activation_inputs(node) if computes else range(len(node.inputs))
         fed[node] = any(_written_int8(node.inputs[i], rules, refused, heads, fed) for i in indices)
         if rule.alone and not fed[node] and not refused[node]:
             refused[node] = rule.alone(node)
@@ -237,6 +240,7 @@ def _values(
             target = root((*free, *outputs)[0])
             parent[root(name)] = target
 
+    sharing: list[tuple[ir.Node, list[str], list[str]]] = []
     for node in graph:
         plan = nodes[_name(node)]
         if plan.precision != "int8" or plan.head is not None:
@@ -249,5 +253,7 @@ def _values(
                     written.append(add(out, rules[node].fixed_output))
         separate = rules[node].separate
         if rules[node].kind == "share" and not (separate and separate(node)):
-            tie(read, written)
+            sharing.append((node, read, written))
+    for node, read, written in sharing:
+        tie(read, written or [out.name for out in node.outputs if out.name in parent])
     return {name: ValuePlan(name, root(name), fixed[root(name)]) for name in parent}
