@@ -218,6 +218,7 @@ def _values(
     """The values that are quantized, with their tie groups."""
     chained = {head: node for node, head in heads.items()}
     fixed: dict[str, tuple[float, int] | None] = {}
+    symmetric: set[str] = set()
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -240,20 +241,21 @@ def _values(
             target = root((*free, *outputs)[0])
             parent[root(name)] = target
 
-    sharing: list[tuple[ir.Node, list[str], list[str]]] = []
+    wanted = {name for plan in nodes.values() if plan.precision == "int8" for name in plan.reads}
     for node in graph:
         plan = nodes[_name(node)]
         if plan.precision != "int8" or plan.head is not None:
             continue
         read = [add(node.inputs[i]) for i in plan.inputs]
+        symmetric |= {name for i, name in zip(plan.inputs, read, strict=True) if i in rules[node].symmetric}
         written: list[str] = []
         if plan.output:
             for out in chained.get(node, node).outputs:
                 if out.dtype in _QUANTIZABLE and (out.uses() or out.is_graph_output()):
                     written.append(add(out, rules[node].fixed_output))
+        else:
+            written += [add(out) for out in node.outputs if out.name in wanted]
         separate = rules[node].separate
         if rules[node].kind == "share" and not (separate and separate(node)):
-            sharing.append((node, read, written))
-    for node, read, written in sharing:
-        tie(read, written or [out.name for out in node.outputs if out.name in parent])
-    return {name: ValuePlan(name, root(name), fixed[root(name)]) for name in parent}
+            tie(read, written)
+    return {name: ValuePlan(name, root(name), fixed[root(name)], name in symmetric) for name in parent}

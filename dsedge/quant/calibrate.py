@@ -105,7 +105,7 @@ def assign_ranges(
 
     Returns:
         The plan with ranges, and with the parameters of weights. Values of one tie group share the range of their
-        merged statistics.
+        merged statistics, and have their zero point in the middle of the codes where one of them has to.
     """
     low, high = contract.activation.limits
     outputs = {value.name for value in graph.outputs}
@@ -130,7 +130,8 @@ def assign_ranges(
         else:
             whole = not outputs.isdisjoint(names)  # what is clipped there, nothing behind makes good
             chosen = merged.range("minmax" if whole else method, high - low + 1)
-            params[group] = chosen, activation_qparams(*chosen, contract.activation)
+            symmetric = contract.activation.symmetric or any(plan.values[name].symmetric for name in names)
+            params[group] = chosen, activation_qparams(*chosen, replace(contract.activation, symmetric=symmetric))
     values = {name: replace(v, range=params[v.group][0], qparams=params[v.group][1]) for name, v in plan.values.items()}
     plan = replace(plan, values=values)
     nodes = {node.name: _with_weights(node, plan.nodes[node.name], values, contract) for node in graph if node.name}

@@ -79,6 +79,7 @@ class OpRule:
             smaller (what is converted back is little) or is that much faster on codes; a function of the node where
             the graph around it decides.
         fixed_output: scale and zero point that the runtime imposes on the output, or None.
+        symmetric: indices of the activation inputs whose zero point the runtime wants in the middle of the codes.
         separate: looks at a `share` node and says why its inputs and outputs need scales of their own here.
         alone: looks at a `compute` node that no INT8 value reaches, and says why it is not worth to begin INT8 there.
         open_end: says whether the runtime writes the output of a `compute` node in float where only float operators
@@ -98,6 +99,7 @@ class OpRule:
     output: bool = True
     ends: bool | Callable[[ir.Node], bool] = False
     fixed_output: tuple[float, int] | None = None
+    symmetric: tuple[int, ...] = ()
     separate: Condition | None = None
     alone: Condition | None = None
     open_end: Callable[[ir.Node], bool] | None = None
@@ -212,7 +214,7 @@ def stores(
     op: str,
     *,
     weight: int,
-    axis: int,
+    axis: int | Callable[[ir.Node], int],
     only: Callable[[ir.Node], bool],
     when: tuple[Condition, ...] = (),
     because: str,

@@ -81,6 +81,7 @@ class ValuePlan:
         name: of the value.
         group: name of its tie group; values of one group share scale and zero point.
         fixed: scale and zero point imposed by the runtime, or None.
+        symmetric: whether the runtime wants its zero point, and so that of its group, in the middle of the codes.
         range: the calibrated range (low, high), None before calibration.
         qparams: its parameters, None before calibration.
     """
@@ -88,6 +89,7 @@ class ValuePlan:
     name: str
     group: str
     fixed: tuple[float, int] | None = None
+    symmetric: bool = False
     range: tuple[float, float] | None = None
     qparams: QParams | None = None
 
