@@ -179,7 +179,7 @@ def fuses(ops: str, *, when: tuple[Condition, ...] = (), because: str = "") -> t
 
 
 def within(op: str, *, only: Callable[[ir.Node], bool], because: str) -> tuple[OpRule, ...]:
-    """A float operator inside of the kernel before it: no Q/DQ comes between, and one behind it is part of the kernel."""
+    """A float operator inside of the kernel before it: no Q/DQ comes between."""
     return (OpRule(op, "within", only=only, because=because),)
 
 
@@ -256,7 +256,7 @@ class Contract:
         half: what the runtime does with weights that are stored as float16, "" where it cannot read them.
         lacks: precision that `--precision` names -> why the runtime does not have it.
         static: whether the runtime wants the length of every axis before it runs.
-        inputs_only: whether Q/DQ goes on inputs alone, because any operator takes up the quantizer that reads its result.
+        inputs_only: whether Q/DQ goes on inputs alone, because any operator takes up the quantizer behind it.
         integer_io: whether inputs and outputs of an artifact can be codes (`dsedge.quant.interface`).
     """
 
