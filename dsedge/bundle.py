@@ -152,6 +152,7 @@ class Latency(_Record):
     precision: str
     median_ms: float
     p90_ms: float
+    iqr_ms: float | None = Field(None, description="interquartile range: the middle half of the runs lies in it")
     runs: int
     threads: int
     where: str
@@ -166,6 +167,27 @@ class Gate(_Record):
     value: float | None
     passed: bool | None
     note: str = ""
+
+
+class CandidateInfo(_Record):
+    """An artifact that could have been shipped, or why there is none."""
+
+    runtime: str
+    version: str
+    precision: str = Field(description="of the artifact as a whole; of one that was not made, what was asked for")
+    sqnr_db: float | None = Field(
+        default=None, description="against the float model; None when identical or not compared"
+    )
+    metric: Metric | None = None
+    median_ms: float | None = Field(default=None, description="None when it was not timed")
+    iqr_ms: float | None = None
+    bytes: int | None = Field(default=None, description="size of the artifact")
+    failed: list[str] = Field(default_factory=list, description="the gates that it failed")
+    chosen: bool = False
+    reason: str = Field(default="", description="why it was chosen, or was not")
+    error: dict[str, str | None] | None = Field(
+        default=None, description="code, where, what, because and hint of a failure"
+    )
 
 
 class PassInfo(_Record):
@@ -194,6 +216,9 @@ class Manifest(_Record):
     metrics: list[Metric]
     fidelity: Fidelity | None
     latency: list[Latency]
+    candidates: list[CandidateInfo] = Field(
+        default_factory=list, description="all artifacts that were made, one of them chosen; those that failed last"
+    )
     gates: list[Gate]
     passes: list[PassInfo]
     notes: list[str] = Field(description="what a reader must know: fallbacks, lifted layers, random data")

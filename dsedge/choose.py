@@ -1,12 +1,14 @@
 """Choose: the runtime for a board and a model.
 
-A target lists its runtimes, the preferred one first. With `auto` the first is taken that is installed here and can run
-the model as it was asked for; what was passed over is said, with the reason.
+A target lists its runtimes, the preferred one first. With `auto`, where this machine stands for the board, all that are
+installed and can run the model as it was asked for are compiled and measured; elsewhere the first of them is taken.
+What was passed over is said, with the reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 
 from dsedge.backends.base import Backend, Finding, available, load_backend
@@ -22,6 +24,34 @@ _REFERENCE = "onnxruntime"
 """Every model is calibrated and compared on it, so it must run each; and it alone finds whatever is wrong in a file."""
 _LONGEST_REASON = 300
 """Letters of a note: a refusal can name many nodes."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A runtime that can run the model as it was asked for.
+
+    Attributes:
+        backend: of the runtime.
+        model: with the axes fixed that it wants fixed.
+        notes: what was fixed.
+    """
+
+    backend: Backend
+    model: Model
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A runtime that could not be used, and the error that says why."""
+
+    backend: Backend
+    error: DsedgeError
+
+
+def is_portfolio(target: Target, runtime: str) -> bool:
+    """Whether all runtimes are compiled: none was asked for, and this machine can tell which is the fastest."""
+    return runtime == "auto" and target.matches_host()[0]
 
 
 def usable_backends(target: Target, runtime: str) -> tuple[Iterator[Backend], list[str]]:
@@ -51,18 +81,32 @@ def usable_backends(target: Target, runtime: str) -> tuple[Iterator[Backend], li
         others = f"backends here: {', '.join(sorted(present))}; `dsedge targets` shows what each board runs"
         what = f"{target.name} runs on {', '.join(listed)}, for which there is no backend here"
         raise LoadError("DS144", what, hint=" or ".join(extras) or others)
-    missing = listed[: listed.index(first.NAME)]
-    why = {
-        name: "is not installed (see `dsedge doctor`)" if name in present else "has no backend yet" for name in missing
-    }
-    notes = [f"{target.name} prefers {name}, which {why[name]}: {first.NAME} is used" for name in missing]
+    if is_portfolio(target, runtime):
+        backends = [first, *usable]
+        found = {backend.NAME for backend in backends}
+        absent = [_absent(name, present) for name in listed if name not in found]
+        return iter(backends), [f"{reason}: it is not among the candidates" for reason in absent]
+    passed = listed[: listed.index(first.NAME)]
+    notes = [f"{_absent(name, present)}: {target.name} prefers it to {first.NAME}" for name in passed]
+    if len(listed) > 1:
+        notes.append(f"not measured here: ranked by the target's preference ({', '.join(listed)})")
     return chain([first], usable), notes
 
 
-def choose_backend(
-    backends: Iterable[Backend], model: Model, target: Target, request: Request = INT8, io_dtype: str = "float"
-) -> tuple[Backend, Model, list[str]]:
-    """The first backend that can run a model as it was asked for.
+def _absent(name: str, present: Iterable[str]) -> str:
+    return f"{name} is not installed (see `dsedge doctor`)" if name in present else f"{name} has no backend yet"
+
+
+def choose_options(
+    backends: Iterable[Backend],
+    model: Model,
+    target: Target,
+    request: Request = INT8,
+    io_dtype: str = "float",
+    *,
+    every: bool,
+) -> tuple[list[Option], list[Failed]]:
+    """The backends that can run a model as it was asked for.
 
     Args:
         backends: from `usable_backends`.
@@ -70,24 +114,32 @@ def choose_backend(
         target: the board.
         request: which precision was asked for.
         io_dtype: which type of inputs and outputs.
+        every: all of them; else the first, and those that were passed over before it.
 
     Returns:
-        The backend, the model with the axes fixed that it wants fixed, and what there is to say about the choice.
+        One option at least, and the backends that cannot.
 
     Raises:
         LoadError, CheckError: why the preferred backend cannot, when none can.
     """
-    refusals: list[tuple[Backend, DsedgeError]] = []
+    options: list[Option] = []
+    refused: list[Failed] = []
     broken = load_backend(_REFERENCE).unsupported(model.graph)
     for backend in backends:
         try:
-            fixed, notes = _fitted(model, broken, backend, target, request, io_dtype)
-        except (LoadError, CheckError) as refusal:
-            refusals.append((backend, refusal))
-            continue
-        passed = [f"{b.NAME} was passed over, {backend.NAME} is used: {_short(r.what)}" for b, r in refusals]
-        return backend, fixed, [*passed, *notes]
-    raise refusals[0][1]
+            options.append(Option(backend, *_fitted(model, broken, backend, target, request, io_dtype)))
+        except (LoadError, CheckError) as error:
+            refused.append(Failed(backend, error))
+        if options and not every:
+            break
+    if not options:
+        raise refused[0].error
+    return options, refused
+
+
+def passed_over(refused: Iterable[Failed]) -> list[str]:
+    """A note for each backend that cannot."""
+    return [f"{failed.backend.NAME} was passed over: {_short(failed.error.what)}" for failed in refused]
 
 
 def findings(model: Model, backends: Iterable[Backend], target: Target) -> dict[str, list[Finding]]:

@@ -17,15 +17,20 @@ def inspect(
     factory: Factory = None,
     json: Json = False,
 ) -> None:
-    """Show operators, shapes, layouts, parameters, MACs and opsets of a model."""
+    """Show operators, shapes, layouts, parameters, MACs and opsets of a model; of other bundles the summary."""
     from dsedge.bundle import Bundle
     from dsedge.frontend import load
     from dsedge.frontend.shapes import from_options
     from dsedge.inspect import inspect_model
     from dsedge.report.graph import inspection
+    from dsedge.report.terminal import bundle_summary
 
     # os.path, because Path raises for a name that is too long
-    path = Bundle(source).file("model") if os.path.isdir(source) else source  # noqa: PTH112
+    bundle = Bundle(source) if os.path.isdir(source) else None  # noqa: PTH112
+    path = bundle.file("model") if bundle else source
+    if bundle and bundle.file("model").suffix != ".onnx":
+        print_json(bundle.manifest.to_json()) if json else show(bundle_summary(bundle))
+        return
     found = inspect_model(load(path, shapes=from_options(shape or []), factory=factory))
     if json:
         print_json(found.to_json())

@@ -35,7 +35,18 @@ main()
 
 def interrupted(step: str, number: int, out: Path, *, again: bool = False) -> Ended:
     # A target of this machine, so that latency is measured too.
-    arguments = ["compile", MODEL, "-t", "pos-x86", "--calib", CALIBRATION, "-o", out / "bundle"]
+    arguments = [
+        "compile",
+        MODEL,
+        "-t",
+        "pos-x86",
+        "--runtime",
+        "onnxruntime",
+        "--calib",
+        CALIBRATION,
+        "-o",
+        out / "bundle",
+    ]
     script = [sys.executable, "-c", SCRIPT, step, str(number), "again" if again else "once", *map(str, arguments)]
     done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60, env=environment())
     return Ended(done.returncode, done.stdout, done.stderr)
