@@ -13,6 +13,7 @@ from dsedge.bundle import (
     SCHEMA,
     CalibrationInfo,
     CandidateInfo,
+    CostInfo,
     Island,
     Manifest,
     ModelInfo,
@@ -40,6 +41,7 @@ def assemble(
     entry: Entry,
     chosen: Candidate,
     candidates: list[CandidateInfo],
+    costs: list[CostInfo],
     steps: Steps,
     notes: list[str],
 ) -> None:
@@ -51,6 +53,7 @@ def assemble(
         entry: what the chosen runtime made of the model.
         chosen: the candidate to ship.
         candidates: the table of all.
+        costs: the operators of the chosen one that cost the most.
         steps: the record.
         notes: what a reader must know, beside the entry's and the candidate's own notes.
     """
@@ -75,7 +78,8 @@ def assemble(
     (folder / "plan.json").write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     roles = {file.name: "model" for file in chosen.artifact.files}
     roles |= {"golden.npz": "golden", "run.py": "runner", "plan.json": "plan"}
-    calibration = entry.data if chosen.samples or (job.request.calibrates and not job.given) else None
+    ranges = job.request.calibrates and not job.given and not entry.is_alternative(chosen)
+    calibration = entry.data if chosen.samples or ranges else None
     if job.io_dtype != "float" and precision(chosen.plan) == "float32":
         notes = [*notes, f"inputs and outputs are float, not {job.io_dtype}: so is the artifact"]
     if calibration and calibration.source == "random":
@@ -105,6 +109,7 @@ def assemble(
         fidelity=chosen.fidelity,
         latency=chosen.latency,
         candidates=candidates,
+        costs=costs,
         gates=chosen.gates,
         passes=steps.records,
         notes=[*notes, *entry.notes, *chosen.notes],

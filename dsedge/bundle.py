@@ -190,6 +190,15 @@ class CandidateInfo(_Record):
     )
 
 
+class CostInfo(_Record):
+    """An operator of the artifact and what it takes of one inference, by the runtime's own profiler."""
+
+    node: str
+    op: str
+    ms: float
+    share: float = Field(description="of what all operators take together, 0 to 1")
+
+
 class PassInfo(_Record):
     """A step of the flow, or a pass over the graph."""
 
@@ -219,6 +228,7 @@ class Manifest(_Record):
     candidates: list[CandidateInfo] = Field(
         default_factory=list, description="all artifacts that were made, one of them chosen; those that failed last"
     )
+    costs: list[CostInfo] = Field(default_factory=list, description="the operators that cost the most, at most ten")
     gates: list[Gate]
     passes: list[PassInfo]
     notes: list[str] = Field(description="what a reader must know: fallbacks, lifted layers, random data")

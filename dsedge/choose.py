@@ -43,10 +43,17 @@ class Option:
 
 @dataclass(frozen=True)
 class Failed:
-    """A runtime that could not be used, and the error that says why."""
+    """A runtime that could not be used, and the error that says why.
+
+    Attributes:
+        backend: of the runtime.
+        error: of its own check or build.
+        precision: what could not be made, None for what was asked for.
+    """
 
     backend: Backend
     error: DsedgeError
+    precision: str | None = None
 
 
 def is_portfolio(target: Target, runtime: str) -> bool:

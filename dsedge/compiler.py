@@ -32,8 +32,8 @@ from dsedge.portfolio import Job, enter_all
 from dsedge.quant.annotate import annotate
 from dsedge.quant.existing import is_qdq, read_plan
 from dsedge.quant.plan import QuantPlan
-from dsedge.quant.precision import parse_request
-from dsedge.race import pick, race, table
+from dsedge.quant.precision import INT8, parse_request
+from dsedge.race import costs, pick, race, table
 from dsedge.search import DEFAULT_METHOD
 from dsedge.steps import Progress, Steps
 from dsedge.streaming import with_states
@@ -121,7 +121,10 @@ def compile(
         notes += [*passed_over(refused), *_about(source, evaluate, max_drop)]
         method = data.load_recipe(recipe).method if recipe else DEFAULT_METHOD
         samples = _calibration(calibration, needed=request.calibrates and not given, passes=len(options))
-    job = Job(board, request, given, samples, evaluate, max_drop, recipe, method, io_layout, io_dtype, strict_int8)
+        free = every and request == INT8 and io_dtype == "float" and not strict_int8
+    job = Job(
+        board, request, given, samples, evaluate, max_drop, recipe, method, io_layout, io_dtype, strict_int8, free
+    )
     out = Path(output) if output is not None else Path("build") / f"{source.name}-{board.name}"
     with workspace(out, force=force) as folder:
         entries, failures = enter_all(options, job, folder, steps)
@@ -130,8 +133,10 @@ def compile(
         winner, chosen = pick(entries, board, request)
         if strict_int8:
             require_int8(chosen.plan, chosen.audit.unmatched)
+        with steps("profile"):
+            slowest = costs(winner, chosen, board)
         rows = table(entries, [*failures, *refused], (winner, chosen), request)
-        assemble(folder, job, winner, chosen, rows, steps, notes)
+        assemble(folder, job, winner, chosen, rows, slowest, steps, notes)
     return Bundle(out)
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from dsedge import candidate, verify
 from dsedge.accuracy import Evaluate, judge_by
-from dsedge.backends.base import Backend
+from dsedge.backends.base import Backend, alternatives
 from dsedge.bundle import Latency, PassInfo
-from dsedge.candidate import Baseline, Tried
+from dsedge.candidate import Baseline, Candidate, Tried
 from dsedge.choose import Failed, Option
 from dsedge.data import Data
 from dsedge.errors import DsedgeError
@@ -25,7 +25,7 @@ from dsedge.passes.normalize import normalize
 from dsedge.quant.existing import without_pairs
 from dsedge.quant.interface import require_io_dtype
 from dsedge.quant.observers import Method
-from dsedge.quant.precision import Request, require_matches
+from dsedge.quant.precision import Request, parse_request, require_available, require_matches
 from dsedge.search import search
 from dsedge.steps import Steps
 from dsedge.streaming import open_samples
@@ -43,6 +43,7 @@ class Job:
         calibration, evaluate, max_drop, recipe: as `compile` takes them.
         method: how ranges are chosen.
         io_layout, io_dtype, strict: as `compile` takes them.
+        alternatives: whether runtimes may try other precisions beside the one that was asked for.
     """
 
     target: Target
@@ -56,6 +57,7 @@ class Job:
     io_layout: str | None
     io_dtype: str
     strict: bool
+    alternatives: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,10 @@ class Entry:
         layout: of its inputs and outputs.
         data: the calibration samples.
         base: the float artifact.
-        tried: what came of quantizing it.
-        float_time: the float artifact's, None when not measured.
+        tries: what came of the precision that was asked for, then of the runtime's alternatives to it.
+        failed: the alternatives that could not be made.
         notes: what a reader must know of the runtime.
+        float_time: the float artifact's, None when not measured.
     """
 
     backend: Backend
@@ -80,9 +83,19 @@ class Entry:
     layout: Layout
     data: Data
     base: Baseline
-    tried: Tried
+    tries: list[Tried]
+    failed: list[Failed]
     notes: list[str]
     float_time: Latency | None = None
+
+    @property
+    def found(self) -> list[Candidate]:
+        """The artifacts beside the float one."""
+        return [tried.found for tried in self.tries if tried.found]
+
+    def is_alternative(self, chosen: Candidate) -> bool:
+        """Whether an artifact has another precision than the one that was asked for."""
+        return any(tried.found is chosen for tried in self.tries[1:])
 
     @property
     def runtime(self) -> str:
@@ -108,7 +121,7 @@ def enter_all(options: Sequence[Option], job: Job, folder: Path, steps: Steps) -
             failures.append(Failed(option.backend, error))
     if not entries:
         raise failures[0].error
-    return entries, failures
+    return entries, failures + [failed for entry in entries for failed in entry.failed]
 
 
 def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
@@ -145,9 +158,11 @@ def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
     with steps("baseline"):
         base = candidate.baseline(floats, backend, folder, shown, judge)
     if job.given:
-        tried = accept(model, base, backend, job.target, judge, folder, steps, io_dtype=codes, strict=job.strict)
-    else:
-        tried = search(
+        asked = accept(model, base, backend, job.target, judge, folder, steps, io_dtype=codes, strict=job.strict)
+        return Entry(backend, model, floats, layout, samples, base, [asked], [], option.notes)
+
+    def tried(request: Request, where: Path) -> Tried:
+        return search(
             model,
             base,
             backend,
@@ -155,10 +170,19 @@ def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
             samples,
             job.method,
             judge,
-            folder,
+            where,
             steps,
-            job.request,
+            request,
             io_dtype=codes,
             strict=job.strict,
         )
-    return Entry(backend, model, floats, layout, samples, base, tried, option.notes)
+
+    tries, failed = [tried(job.request, folder)], []
+    for precision in alternatives(backend, job.target) if job.alternatives else ():
+        try:
+            require_available(request := parse_request(precision), contract)
+            (folder / precision).mkdir()
+            tries.append(tried(request, folder / precision))
+        except DsedgeError as error:
+            failed.append(Failed(backend, error, precision))
+    return Entry(backend, model, floats, layout, samples, base, tries, failed, option.notes)

@@ -12,10 +12,12 @@ from dataclasses import replace
 from itertools import islice
 
 from dsedge import gates
+from dsedge.backends.base import profile
 from dsedge.bench.measure import Contender, measure
-from dsedge.bundle import CandidateInfo, Latency
-from dsedge.candidate import Candidate, float_candidate, precision
+from dsedge.bundle import CandidateInfo, CostInfo, Latency
+from dsedge.candidate import Candidate, Tried, float_candidate, precision
 from dsedge.choose import Failed
+from dsedge.data import Feeds
 from dsedge.portfolio import Entry
 from dsedge.quant.interface import as_codes
 from dsedge.quant.precision import Request
@@ -24,6 +26,8 @@ from dsedge.verify import open_artifact
 
 THREADS = 1
 """Threads of latency measurements: one core gives figures that repeat."""
+_SHOWN = 10
+"""Operators whose cost is told."""
 
 
 def race(entries: Sequence[Entry], target: Target) -> list[Entry]:
@@ -49,14 +53,15 @@ def pick(entries: Sequence[Entry], target: Target, request: Request) -> tuple[En
         The fastest quantized artifact of which the float one would not do better: one that keeps size limits too,
         where there is one. Else the float artifact of the runtime that is fastest in float.
     """
-    passing = [(e, found) for e in entries if (found := e.tried.found) and not gates.decisive(found.gates)]
+    passing = [(entry, found) for entry in entries for found in entry.found if not gates.decisive(found.gates)]
     if passing:
         return min(passing, key=lambda pair: (_fails(pair[1]), _median(pair[1].latency)))
     entry = min(entries, key=lambda e: e.float_time.median_ms if e.float_time else 0.0)
-    rejected = entry.tried.found
+    asked = entry.tries[0]
+    rejected = asked.found
     latency = rejected.latency if rejected and rejected.latency else [entry.float_time] if entry.float_time else []
     contract = entry.backend.contract(target)
-    return entry, float_candidate(entry.floats.graph.graph, entry.base, contract, target, entry.tried, latency, request)
+    return entry, float_candidate(entry.floats.graph.graph, entry.base, contract, target, asked, latency, request)
 
 
 def table(
@@ -72,7 +77,7 @@ def table(
         CandidateInfo(
             runtime=failure.backend.NAME,
             version=failure.backend.version() or "",
-            precision=str(request),
+            precision=failure.precision or str(request),
             reason="not made",
             error=failure.error.to_json(),
         )
@@ -82,9 +87,8 @@ def table(
 
 
 def _rows(entry: Entry, chosen: Candidate | None) -> list[CandidateInfo]:
-    """The float artifact's row, and the quantized one's."""
-    base, found, time = entry.base, entry.tried.found, entry.float_time
-    own = found.latency[-1] if found and found.latency else None
+    """The float artifact's row, and those of the others."""
+    base, time = entry.base, entry.float_time
     row = CandidateInfo(
         runtime=entry.backend.NAME,
         version=entry.backend.version() or "",
@@ -93,30 +97,45 @@ def _rows(entry: Entry, chosen: Candidate | None) -> list[CandidateInfo]:
         median_ms=time.median_ms if time else None,
         iqr_ms=time.iqr_ms if time else None,
         bytes=base.artifact.bytes,
-        chosen=chosen is not None and chosen is not found,
+        chosen=chosen is not None and all(chosen is not found for found in entry.found),
     )
-    if found is None:
-        return [row]
-    changes = {
-        "precision": precision(found.plan),
-        "sqnr_db": found.fidelity.sqnr_db,
-        "metric": found.metric,
-        "median_ms": own.median_ms if own else None,
-        "iqr_ms": own.iqr_ms if own else None,
-        "bytes": found.artifact.bytes,
-        "failed": [gate.name for gate in found.gates if gate.passed is False],
-        "chosen": chosen is found,
-    }
-    return [row, row.model_copy(update=changes)]
+    rows = [row]
+    for found in entry.found:
+        own = found.latency[-1] if found.latency else None
+        changes = {
+            "precision": precision(found.plan),
+            "sqnr_db": found.fidelity.sqnr_db,
+            "metric": found.metric,
+            "median_ms": own.median_ms if own else None,
+            "iqr_ms": own.iqr_ms if own else None,
+            "bytes": found.artifact.bytes,
+            "failed": [gate.name for gate in found.gates if gate.passed is False],
+            "chosen": chosen is found,
+        }
+        rows.append(row.model_copy(update=changes))
+    return rows
+
+
+def costs(entry: Entry, chosen: Candidate, target: Target) -> list[CostInfo]:
+    """The operators of the chosen artifact that cost the most; none where this machine or the runtime cannot tell."""
+    if not target.matches_host()[0]:
+        return []
+    found = profile(entry.backend, chosen.artifact, as_codes(_longest(entry), chosen.codes), THREADS)
+    total = sum(cost.ms for cost in found) or 1.0
+    return [CostInfo(node=cost.node, op=cost.op, ms=cost.ms, share=cost.ms / total) for cost in found[:_SHOWN]]
+
+
+def _longest(entry: Entry) -> Feeds:
+    """Of samples of several lengths the longest: it is what a budget has to hold for."""
+    return max(entry.base.samples, key=lambda sample: sum(array.size for array in sample.feeds.values())).feeds
 
 
 def _contenders(entry: Entry) -> list[Contender]:
-    """The float artifact, and the quantized one when it passed the accuracy gate."""
-    base, found, backend = entry.base, entry.tried.found, entry.backend
-    # Of samples of several lengths the longest: it is what a budget has to hold for.
-    longest = max(base.samples, key=lambda sample: sum(array.size for array in sample.feeds.values())).feeds
+    """The float artifact, and the others that passed the accuracy gate."""
+    base, backend = entry.base, entry.backend
+    longest = _longest(entry)
     made = [Contender(entry.runtime, "float32", open_artifact(backend, base.artifact.main, THREADS), longest)]
-    if found and not gates.decisive(found.gates):
+    for found in _accurate(entry):
         # Who asks for an artifact that reads codes has codes: making them is not its time.
         feeds = as_codes(longest, found.codes)
         predict = open_artifact(backend, found.artifact.main, THREADS)
@@ -124,17 +143,26 @@ def _contenders(entry: Entry) -> list[Contender]:
     return made
 
 
+def _accurate(entry: Entry) -> list[Candidate]:
+    return [found for found in entry.found if not gates.decisive(found.gates)]
+
+
 def _judged(entry: Entry, row: list[Latency], fastest: Latency | None, target: Target, note: str) -> Entry:
-    found = entry.tried.found
-    if found and not gates.decisive(found.gates):
-        latency = [fastest, row[1]] if fastest and len(row) == 2 else []
-        judged = [
-            *found.gates,
+    """The entry with the latency of its artifacts, and the gates of latency and size behind that of accuracy."""
+    own = iter(row[1:])
+
+    def judged(tried: Tried) -> Tried:
+        found = tried.found
+        if found is None or gates.decisive(found.gates):
+            return tried
+        latency = [fastest, next(own)] if fastest else []
+        more = [
             *gates.latency_gates(latency, target.budgets, note, float_kernels=precision(found.plan) == "fp16"),
             *gates.size_gates(entry.base.artifact.bytes, found.artifact.bytes, target.budgets),
         ]
-        found = replace(found, latency=latency, gates=judged)
-    return replace(entry, tried=replace(entry.tried, found=found), float_time=row[0] if row else None)
+        return replace(tried, found=replace(found, latency=latency, gates=[*found.gates, *more]))
+
+    return replace(entry, tries=[judged(tried) for tried in entry.tries], float_time=row[0] if row else None)
 
 
 def _fails(found: Candidate) -> bool:

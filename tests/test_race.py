@@ -157,6 +157,16 @@ def test_a_runtime_that_fails_is_a_row_with_its_error(board: Path, clock: Any, m
     assert bundle.manifest == Bundle(bundle.path).manifest, "the old bundle is untouched"
 
 
+def test_a_runtime_s_other_precisions_race_too(board: Path, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock(onnxruntime_int8=2.0, onnxruntime_fp16=1.0)
+    monkeypatch.setattr(onnxruntime, "alternatives", lambda target: ("fp16", "bf16"), raising=False)
+    bundle = compiled(board)
+    assert chosen(bundle) == ["onnxruntime fp16"] and bundle.manifest.failed == []
+    assert bundle.manifest.precision.precision == "fp16" and bundle.manifest.calibration is None
+    assert (rows(bundle)["onnxruntime bf16"].error or {})["code"] == "DS146"
+    assert "onnxruntime fp16" not in rows(compiled(board, precision="fp32", force=True)), "only beside plain INT8"
+
+
 def test_a_runtime_that_cannot_is_a_row_and_a_note(board: Path, clock: Any) -> None:
     clock(onnxruntime_float32=3.0, onnxruntime_int8=2.0)
     net = Net(x=("N", 8, "H", 12))

@@ -160,7 +160,19 @@ def _latency(manifest: Manifest) -> Html:
     columns = ("precision", "median ms#", "IQR ms#", "p90 ms#", "runs#", "threads#", "runtime", "where")
     conditions = {key: value for x in manifest.latency for key, value in x.conditions.items()}
     facts = [(key.replace("_", " "), _condition(value)) for key, value in conditions.items()]
-    return _section("Latency", chart, _table(columns, rows), tag("h3", "Conditions"), _table(("", ""), facts))
+    slowest = [(tag("code", x.node), x.op, number(x.ms), f"{100 * x.share:.1f}") for x in manifest.costs]
+    profile = (
+        tag("h3", "What costs the most, by the runtime's own profiler"),
+        _table(("operator", "type", "ms#", "percent#"), slowest),
+    )
+    return _section(
+        "Latency",
+        chart,
+        _table(columns, rows),
+        tag("h3", "Conditions"),
+        _table(("", ""), facts),
+        profile if slowest else "",
+    )
 
 
 def _condition(value: object) -> object:

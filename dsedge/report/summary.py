@@ -132,6 +132,11 @@ def candidates(manifest: Manifest) -> list[tuple[CandidateInfo, tuple[str, ...]]
     ]
 
 
+def costs(manifest: Manifest, shown: int) -> str:
+    """The operators that cost the most, by the runtime's own profiler; nothing where there is no profile."""
+    return ", ".join(f"{x.op} {x.node!r} {100 * x.share:.0f}%" for x in manifest.costs[:shown])
+
+
 CANDIDATES = ("runtime", "precision", "SQNR dB#", "accuracy#", "median ms#", "IQR ms#", "size#", "because")
 
 

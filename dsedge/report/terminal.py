@@ -64,6 +64,7 @@ def bundle_summary(bundle: Bundle) -> RenderableType:
         ("size", summary.sizes(manifest)),
         ("latency", summary.latency(manifest)),
         ("operators", summary.operators(manifest)),
+        *(("slowest", line) for line in [summary.costs(manifest, 3)] if line),
         *(("gates", line) for line in _gates(manifest)),
         ("status", manifest.status),
         ("bundle", bundle.path),

@@ -87,7 +87,14 @@ def test_candidates_are_drawn_and_listed(several: Manifest, plan: dict[str, Any]
     bars = [given for name, given in page.elements if name == "rect" and given["height"] == "18" and "rx" in given]
     one, other = (float(given["width"] or 0) for given in bars[:2])
     assert abs(other / one - 2.0) < 0.01 and len(bars) == 4, "what was not timed has no bar"
-    for words in ("litert INT8", "slower than the fastest float artifact", "DS401: the graph cannot be"):
+    for words in (
+        "conv_1",
+        "QLinearConv",
+        "25.6",
+        "litert INT8",
+        "slower than the fastest float artifact",
+        "DS401: the graph cannot be",
+    ):
         assert words in page.text, words
 
 

@@ -41,7 +41,9 @@ def test_summary_says_everything(bundle: Callable[..., Bundle]) -> None:
 
 def test_candidates_stand_in_a_table(bundle: Callable[..., Bundle], several: Manifest) -> None:
     rows = [row.model_dump() for row in several.candidates]
-    lines = text(bundle_summary(bundle(candidates=rows))).splitlines()
+    costs = [cost.model_dump() for cost in several.costs]
+    lines = text(bundle_summary(bundle(candidates=rows, costs=costs))).splitlines()
+    assert any("slowest" in line and "QLinearConv 'conv_1' 26%" in line for line in lines)
     (winner,) = [line for line in lines if "the fastest that passes its gates" in line]
     for words in ("onnxruntime 1.31.1", "INT8", "35.1", "top1 98.33", "1.60", "0.05", "100 kB"):
         assert words in winner, words
