@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from dsedge.backends.base import Artifact
 from dsedge.backends.openvino.audit import audit
+from dsedge.backends.openvino.biases import add_biases
 from dsedge.backends.openvino.contract import contract
 from dsedge.backends.openvino.convert import convert
 from dsedge.backends.openvino.sums import merge_sums
@@ -38,11 +39,17 @@ def prepare(model: ir.Model) -> ir.Model:
 
 
 def build(model: ir.Model, folder: Path) -> Artifact:
-    """Write a float or Q/DQ graph as `model.xml` and `model.bin`."""
+    """Write a float or Q/DQ graph as `model.xml` and `model.bin`; with weights in float16, all that is float is."""
     import openvino
 
     converted = convert(model)
     merge_sums(converted)
+    add_biases(converted)
     path = folder / "model.xml"
-    openvino.save_model(converted, path, compress_to_fp16=False)
+    openvino.save_model(converted, path, compress_to_fp16=_holds_halves(model))
     return Artifact(path, (path.with_suffix(".bin"),))
+
+
+def _holds_halves(model: ir.Model) -> bool:
+    """Whether weights are stored as float16; the frontend widens each, and the writer narrows all."""
+    return any(value.dtype == ir.DataType.FLOAT16 for value in model.graph.initializers.values())

@@ -7,6 +7,7 @@ that compiles.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from dsedge.backends.base import Artifact, Audit
 from dsedge.bench.runner import compile_openvino
@@ -36,10 +37,10 @@ class Executed:
         return any(f",{name}," in self.names or f",{name}/WithoutBiases," in self.names for name in known)
 
 
-def executed(artifact: Artifact) -> list[Executed]:
+def executed(path: Path) -> list[Executed]:
     """What the plugin executes on this machine, constants and what it does to them aside."""
     found = []
-    for op in compile_openvino(artifact.main, 1).get_runtime_model().get_ordered_ops():
+    for op in compile_openvino(path, 1).get_runtime_model().get_ordered_ops():
         info = op.get_rt_info()
         kind, precision, names = (
             info[key].astype(str) for key in ("layerType", "runtimePrecision", "originalLayersNames")
@@ -64,7 +65,7 @@ def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
     matches, why = target.matches_host()
     if not matches:
         return Audit(False, f"not audited here: {why}", len(planned), floats, {})
-    operators = executed(artifact)
+    operators = executed(artifact.main)
     unmatched, lowered = {}, {}
     for node in planned:
         held = [operator for operator in operators if node.head is None and operator.holds(node)]
@@ -76,6 +77,9 @@ def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
     summary = f"{len(planned) - len(lost)} operators run in INT8"
     if unmatched:
         summary += f"; {len(unmatched)} planned in INT8 run in float"
+    halved = sum(n.precision == "fp16" for n in plan.nodes.values())
+    if halved and planned:
+        summary += f"; {halved} planned in float16 are stored in float32: its files are halved as a whole or not at all"
     heavy = [o for o in operators if o.kind in ("Convolution", "Deconvolution", "FullyConnected", "MatMul")]
     summary += f"; of {len(heavy)} executed convolutions and matrix products "
     summary += f"{sum(o.precision in _CODES for o in heavy)} are INT8"
