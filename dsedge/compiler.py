@@ -18,7 +18,7 @@ from dsedge import data
 from dsedge.accuracy import Evaluate
 from dsedge.assemble import assemble
 from dsedge.backends.base import Finding
-from dsedge.bundle import Bundle, PassInfo, workspace
+from dsedge.bundle import Bundle, PassInfo
 from dsedge.choose import choose_options, findings, is_portfolio, passed_over, usable_backends
 from dsedge.errors import LoadError
 from dsedge.frontend import load
@@ -39,6 +39,7 @@ from dsedge.steps import Progress, Steps
 from dsedge.streaming import with_states
 from dsedge.strict import require_int8
 from dsedge.target import Target, load_target
+from dsedge.workspace import workspace
 
 
 def compile(
