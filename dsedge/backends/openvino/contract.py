@@ -127,6 +127,8 @@ def _residual(node: ir.Node) -> str | None:
 
 _SILU = "x * sigmoid(x) is computed in float inside of the kernel before it"
 
+_EXTREME = "the extreme code is the extreme value; in float the plugin would compare channels before it scales them"
+
 OPERATORS: tuple[OpRule, ...] = (
     *weighted("Conv", axis=0, bias=2, because="INT8 convolution, per-channel weights"),
     *weighted("ConvTranspose", axis=1, bias=2, when=(_in_groups,), because="INT8 deconvolution, per-channel weights"),
@@ -149,6 +151,7 @@ OPERATORS: tuple[OpRule, ...] = (
     *follows("Mul", inputs=None, because="codes in"),
     *follows("GlobalAveragePool AveragePool ReduceMean", ends=True, because="codes in, a quarter of the bytes to read"),
     *shares("MaxPool", ends=True, when=(_values_only,), because="the greatest code is the greatest value"),
+    *shares("ReduceMax ReduceMin", ends=True, because=_EXTREME),
     *shares("Concat", inputs=None, because="one scale for all inputs: codes are copied"),
     *shares("Resize", when=(_nearest,), because="copies codes"),
     *shares(_COPIES, because="copies codes"),

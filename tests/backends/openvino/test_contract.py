@@ -111,3 +111,13 @@ def test_queries_and_keys_are_codes_and_probabilities_are_not(tmp_path: Path) ->
 def test_weights_leave_headroom_where_products_saturate() -> None:
     assert CONTRACT.weight.bits == 8
     assert backend.contract(load_target("pos-x86-celeron")).weight.bits == 7
+
+
+@on_host
+def test_the_greatest_of_channels_is_found_among_scaled_ones(tmp_path: Path) -> None:
+    """In float the plugin would compare the products of channels, and then scale each."""
+    net = Net(x=(1, 8, 14, 14))
+    greatest = net.op("ReduceMax", net.conv("x", 16, act="Relu"), net.ints(1), keepdims=1)
+    net.channels[greatest] = 1
+    m = made(net.model(net.conv(greatest, 4, 7)))
+    assert fidelity(m, tmp_path) > 50
