@@ -50,7 +50,8 @@ def by_dsedge(model: Path, calibration: Path, artifact: Path, options: dict[str,
     from dsedge.passes import discover
     from dsedge.passes.normalize import FINISH, NORMALIZE
 
-    load_backend(options.get("runtime", "onnxruntime"))
+    options = {"runtime": "onnxruntime", **options}
+    load_backend(options["runtime"])
     discover()
     os.environ["DSEDGE_CACHE"] = str(Path("cache").resolve())  # an empty one
     bundle = dsedge.compiler.compile(model, target=TARGET, calibration=calibration, output="bundle", **options)
