@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dsedge import __version__
-from dsedge.backends.base import Backend
 from dsedge.bundle import (
     SCHEMA,
     CalibrationInfo,
+    CandidateInfo,
+    CostInfo,
     Island,
     Manifest,
     ModelInfo,
@@ -22,49 +23,42 @@ from dsedge.bundle import (
     describe,
     write_manifest,
 )
-from dsedge.candidate import Baseline, Candidate, precision
-from dsedge.data import Data
+from dsedge.candidate import Candidate, precision
+from dsedge.data.variety import sameness
 from dsedge.layout import Layout
 from dsedge.model import Model, TensorSpec
+from dsedge.portfolio import Entry, Job
 from dsedge.quant.interface import MOVES, to_json
 from dsedge.quant.plan import QParams
-from dsedge.quant.precision import INT8, Request
+from dsedge.quant.precision import Request
 from dsedge.report.html import render
 from dsedge.steps import Steps
-from dsedge.target import Target
-from dsedge.verify import golden_count, write_golden
+from dsedge.verify import FIDELITY_SAMPLES, golden_count, write_golden
 
 
 def assemble(
     folder: Path,
-    model: Model,
-    layout: Layout,
-    target: Target,
-    backend: Backend,
-    calibration: Data | None,
-    method: str,
-    base: Baseline,
+    job: Job,
+    entry: Entry,
     chosen: Candidate,
+    candidates: list[CandidateInfo],
+    costs: list[CostInfo],
     steps: Steps,
     notes: list[str],
-    request: Request = INT8,
 ) -> None:
     """Move the chosen artifact into place, write everything beside it, and the manifest last.
 
     Args:
         folder: of the workspace; what other candidates left in it is removed.
-        model: normalized, with the artifact's interface.
-        layout: of its inputs and outputs.
-        target: the board.
-        backend: of the chosen artifact.
-        calibration: where the ranges come from; None for those that the model brought.
-        method: how they were chosen.
-        base: the float artifact.
+        job: what was asked for.
+        entry: what the chosen runtime made of the model.
         chosen: the candidate to ship.
+        candidates: the table of all.
+        costs: the operators of the chosen one that cost the most.
         steps: the record.
-        notes: what a reader must know, beside the candidate's own notes.
-        request: which precision was asked for.
+        notes: what a reader must know, beside the entry's and the candidate's own notes.
     """
+    backend, base, target = entry.backend, entry.base, job.target
     float_bytes = base.artifact.bytes
     for file in chosen.artifact.files:
         shutil.move(file, folder / file.name)
@@ -72,7 +66,7 @@ def assemble(
         shutil.rmtree(leftover)
     write_golden(
         folder / "golden.npz",
-        model,
+        entry.model,
         base.samples,
         base.outputs,
         chosen.outputs,
@@ -88,14 +82,22 @@ def assemble(
     (folder / "plan.json").write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     roles = {file.name: "model" for file in chosen.artifact.files}
     roles |= {"golden.npz": "golden", "run.py": "runner", "plan.json": "plan"}
+    ranges = job.request.calibrates and not job.given and not entry.is_alternative(chosen)
+    calibration = entry.data if chosen.samples or ranges else None
+    if job.io_dtype != "float" and precision(chosen.plan) == "float32":
+        notes = [*notes, f"inputs and outputs are float, not {job.io_dtype}: so is the artifact"]
     if calibration and calibration.source == "random":
         notes = ["the ranges come from random noise: accuracy on real data is unknown", *notes]
+    if base.source == "random" and calibration is None:
+        notes = [*notes, "no samples were given: fidelity and golden samples are random noise, not real data"]
+    if calibration and (why := sameness(calibration.head(FIDELITY_SAMPLES))):
+        notes = [*notes, f"{why}: the ranges say little about real data"]
     manifest = Manifest(
         schema=SCHEMA,
         dsedge=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         status="verified",
-        model=_model_info(model, layout, chosen.codes),
+        model=_model_info(entry.model, entry.layout, chosen.codes),
         target=TargetInfo(name=target.asked_as or target.name, board=target.name),
         runtime=RuntimeInfo(
             name=backend.NAME, version=backend.version() or "", variant=backend.contract(target).variant
@@ -103,17 +105,22 @@ def assemble(
         files=describe(folder, roles),
         float_bytes=float_bytes,
         calibration=CalibrationInfo(
-            source=Path(calibration.source).name, samples=chosen.samples, method=method, sha256=calibration.sha256()
+            source=Path(calibration.source).name,
+            samples=chosen.samples,
+            method=job.method,
+            sha256=calibration.sha256(),
         )
         if calibration
         else None,
-        precision=_precision(chosen, request),
+        precision=_precision(chosen, job.request),
         metrics=[chosen.metric] if chosen.metric else [],
-        fidelity=chosen.fidelity,
+        fidelity=chosen.fidelity.model_copy(update={"source": base.source}),
         latency=chosen.latency,
+        candidates=candidates,
+        costs=costs,
         gates=chosen.gates,
         passes=steps.records,
-        notes=[*notes, *chosen.notes],
+        notes=[*notes, *entry.notes, *chosen.notes],
     )
     (folder / "report.html").write_text(render(manifest, plan), encoding="utf-8")
     files = [*manifest.files, *describe(folder, {"report.html": "report"})]

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -153,6 +148,7 @@ class Latency(_Record):
     precision: str
     median_ms: float
     p90_ms: float
+    iqr_ms: float | None = Field(None, description="interquartile range: the middle half of the runs lies in it")
     runs: int
     threads: int
     where: str
@@ -167,6 +163,36 @@ class Gate(_Record):
     value: float | None
     passed: bool | None
     note: str = ""
+
+
+class CandidateInfo(_Record):
+    """An artifact that could have been shipped, or why there is none."""
+
+    runtime: str
+    version: str
+    precision: str = Field(description="of the artifact as a whole; of one that was not made, what was asked for")
+    sqnr_db: float | None = Field(
+        default=None, description="against the float model; None when identical or not compared"
+    )
+    metric: Metric | None = None
+    median_ms: float | None = Field(default=None, description="None when it was not timed")
+    iqr_ms: float | None = None
+    bytes: int | None = Field(default=None, description="size of the artifact")
+    failed: list[str] = Field(default_factory=list, description="the gates that it failed")
+    chosen: bool = False
+    reason: str = Field(default="", description="why it was chosen, or was not")
+    error: dict[str, str | None] | None = Field(
+        default=None, description="code, where, what, because and hint of a failure"
+    )
+
+
+class CostInfo(_Record):
+    """An operator of the artifact and what it takes of one inference, by the runtime's own profiler."""
+
+    node: str
+    op: str
+    ms: float
+    share: float = Field(description="of what all operators take together, 0 to 1")
 
 
 class PassInfo(_Record):
@@ -195,6 +221,10 @@ class Manifest(_Record):
     metrics: list[Metric]
     fidelity: Fidelity | None
     latency: list[Latency]
+    candidates: list[CandidateInfo] = Field(
+        default_factory=list, description="all artifacts that were made, one of them chosen; those that failed last"
+    )
+    costs: list[CostInfo] = Field(default_factory=list, description="the operators that cost the most, at most ten")
     gates: list[Gate]
     passes: list[PassInfo]
     notes: list[str] = Field(description="what a reader must know: fallbacks, lifted layers, random data")
@@ -311,89 +341,3 @@ def describe(folder: Path, roles: dict[str, str]) -> list[FileInfo]:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json`, the last file of a bundle."""
     (folder / MANIFEST).write_text(json.dumps(manifest.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def workspace(output: Path, *, force: bool) -> Iterator[Path]:
-    """A temporary folder that becomes `output` when the block ends well, and vanishes when it does not.
-
-    Args:
-        output: where the bundle will be.
-        force: replace a bundle that is there already. A folder that holds anything else is never replaced.
-
-    Raises:
-        BundleError: DS801 when `output` exists, DS802 when it cannot be written.
-    """
-    temporary: Path | None = None
-    try:
-        _refuse_what_is_there(output, force=force)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        # Its name is known before it is there: an interrupt at any moment finds what to remove.
-        temporary = output.parent / f".{output.name}.{secrets.token_hex(4)}"
-        temporary.mkdir()
-        yield temporary
-        _refuse_what_is_there(output, force=force)  # again: another compilation may have ended meanwhile
-        _replace(temporary, output)
-    except OSError as error:
-        if temporary is not None and error.errno not in _NO_SPACE and not _lies_in(temporary, error.filename):
-            raise
-        raise BundleError(
-            "DS802",
-            "the output folder cannot be written",
-            where=str(output),
-            because=error.strerror or str(error),
-            hint="free some space, or give another -o",
-        ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-
-
-def _lies_in(folder: Path, name: object) -> bool:
-    return isinstance(name, str) and Path(name).is_relative_to(folder)
-
-
-def _refuse_what_is_there(output: Path, *, force: bool) -> None:
-    if not (output.exists() or output.is_symlink()):
-        return
-    empty = output.is_dir() and not any(output.iterdir())
-    replaceable = empty or _is_a_bundle_alone(output)
-    if not empty and not (force and replaceable):
-        raise BundleError(
-            "DS801",
-            "the output folder exists" if replaceable else "the output path is taken by something else",
-            where=str(output),
-            hint="give --force to replace it, or another -o" if replaceable else "give another -o",
-        )
-
-
-def _is_a_bundle_alone(folder: Path) -> bool:
-    """Whether a folder holds a bundle and nothing else, so that nothing of the user's is lost with it."""
-    if folder.is_symlink() or not folder.is_dir():
-        return False
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        known = {info["path"] for info in manifest["files"]} | {MANIFEST}
-        ours = bool(manifest["dsedge"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return ours and all(path.is_file() and path.name in known for path in folder.iterdir())
-
-
-def _replace(temporary: Path, output: Path) -> None:
-    if not output.exists():
-        temporary.rename(output)
-        return
-    old = output.parent / f".{output.name}.old.{secrets.token_hex(4)}"
-    try:
-        output.rename(old)
-        temporary.rename(output)
-    except BaseException:  # an interrupt too: there is always one whole bundle
-        if not output.exists():
-            old.rename(output)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)

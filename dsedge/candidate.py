@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx_ir as ir
 
 from dsedge import gates
 from dsedge.accuracy import Judge
-from dsedge.backends.base import Artifact, Audit, Backend, Predict
-from dsedge.bench.measure import measure
+from dsedge.backends.base import Artifact, Audit, Backend
 from dsedge.bundle import Fidelity, Gate, Latency, Metric, Whole
-from dsedge.data import Batch
+from dsedge.data import Batch, Data
 from dsedge.errors import VerifyError
 from dsedge.model import Model
 from dsedge.quant.contract import Contract
-from dsedge.quant.interface import as_codes, output_scales
+from dsedge.quant.interface import output_scales
 from dsedge.quant.plan import QParams, QuantPlan
 from dsedge.quant.precision import Request, annotate_as_asked
 from dsedge.session import INT8_KERNELS
 from dsedge.target import INT8_DOT_PRODUCT, Target, host_isa
 from dsedge.verify import (
+    FIDELITY_SAMPLES,
     GOLDEN_SAMPLES,
     Outputs,
     compare_floats,
@@ -40,8 +40,6 @@ DYNAMIC_MARGIN_DB = 20.0
 REFERENCE = "onnxruntime"
 """The runtime that executes graphs for comparison. Its own artifacts are held against the graph node by node: with INT8
 kernels they would be compared with themselves."""
-THREADS = 1
-"""Threads of latency measurements: one core gives figures that repeat."""
 _STORED: tuple[Whole, ...] = ("int4", "fp16")
 
 
@@ -52,14 +50,16 @@ class Baseline:
     Attributes:
         artifact: the float artifact.
         samples: real samples for verification.
+        source: where they come from; "random" is noise.
         outputs: what it gives for them.
-        value: its metric and the number of samples, None when nothing judges.
+        metric: its own, beside itself; None when nothing judges.
     """
 
     artifact: Artifact
     samples: list[Batch]
+    source: str
     outputs: Outputs
-    value: tuple[float, int | None] | None
+    metric: Metric | None
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Candidate:
         fidelity: against the float model.
         outputs: for the baseline's samples.
         metric: against the float model, None when nothing judges.
-        latency: float first, then quantized; empty when not measured.
+        latency: float first, then that of this artifact; empty when not measured.
         gates: all of them.
         samples: how many samples the ranges come from.
         notes: what a reader must know.
@@ -93,14 +93,41 @@ class Candidate:
     codes: Mapping[str, QParams] = field(default_factory=dict)
 
 
-def baseline(model: Model, backend: Backend, folder: Path, samples: list[Batch], judge: Judge | None) -> Baseline:
+@dataclass(frozen=True)
+class Tried:
+    """What came of quantizing a model for a runtime.
+
+    Attributes:
+        found: the artifact that passed the audit and the accuracy gate, or the last that failed the gate; None when
+            nothing in the model can be quantized.
+        lifted: node -> reason, for the nodes that went back to float.
+        samples: how many samples the ranges come from.
+        notes: what a reader must know.
+        tries: how many artifacts were made.
+    """
+
+    found: Candidate | None
+    lifted: Mapping[str, str]
+    samples: int
+    notes: list[str]
+    tries: int
+
+
+def baseline(model: Model, backend: Backend, folder: Path, data: Data, judge: Judge | None) -> Baseline:
     """Build and judge the float artifact, in the folder `float` of the workspace.
+
+    Args:
+        model: normalized, without Q/DQ pairs.
+        backend: builds and opens it.
+        folder: of the workspace.
+        data: from which the samples for verification are taken.
+        judge: judges accuracy.
 
     Raises:
         LoadError: DS122 when the model does not run on a sample.
         VerifyError: DS501 when it does not compute what the graph does on the reference executor.
     """
-    where = folder / "float"
+    samples, where = data.head(FIDELITY_SAMPLES), folder / "float"
     where.mkdir()
     artifact = backend.build(model.graph, where)
     predict = open_artifact(backend, artifact.main)
@@ -115,7 +142,11 @@ def baseline(model: Model, backend: Backend, folder: Path, samples: list[Batch],
         raise VerifyError(
             "DS501", f"the float artifact: {complaint}", because=f"{backend.NAME} computes something else"
         )
-    return Baseline(artifact, samples, outputs, judge.measured(predict) if judge else None)
+    metric = None
+    if judge:
+        value, count = judge.measured(predict)
+        metric = Metric(name=judge.name, float=value, quantized=value, drop=0.0, samples=count)
+    return Baseline(artifact, samples, Path(data.source).name, outputs, metric)
 
 
 def verified(
@@ -157,36 +188,8 @@ def verified(
         if backend.NAME != REFERENCE and host_isa()[1] & INT8_DOT_PRODUCT:
             simulated = run_all(predictor(qdq, config=INT8_KERNELS), base.samples[:golden])
         near = near.model_copy(update={"golden_steps": steps(scales, simulated, got[:golden])})
-    metric = judge.compare(base.value[0], predict) if judge and base.value else None
+    metric = judge.compare(base.metric.float, predict) if judge and base.metric else None
     return Candidate(plan, artifact, audit, near, got, metric, [], [], samples, [], codes or {})
-
-
-def measured(found: Candidate, base: Baseline, backend: Backend, target: Target) -> Candidate:
-    """The candidate with its latency, where this machine can tell, and the gates of latency and size."""
-    matches, why = target.matches_host()
-    rows: list[Latency] = []
-    if matches:
-        runs: dict[str, Predict] = {
-            "float32": open_artifact(backend, base.artifact.main, THREADS),
-            precision(found.plan): open_artifact(backend, found.artifact.main, THREADS),
-        }
-        # Of samples of several lengths the longest: it is what a budget has to hold for.
-        longest = max(base.samples, key=lambda sample: sum(array.size for array in sample.feeds.values()))
-        if found.codes:  # who asks for an artifact that reads codes has codes: making them is not its time
-            run, coded = runs[precision(found.plan)], as_codes(longest.feeds, found.codes)
-            runs[precision(found.plan)] = lambda feeds: run(coded)
-        rows = measure(runs, longest.feeds, f"{backend.NAME} {backend.version()}", THREADS)
-    judged = [
-        *found.gates,
-        *gates.latency_gates(
-            rows,
-            target.budgets,
-            "" if matches else f"not measured here: {why}",
-            float_kernels=precision(found.plan) == "fp16",
-        ),
-        *gates.size_gates(base.artifact.bytes, found.artifact.bytes, target.budgets),
-    ]
-    return replace(found, latency=rows, gates=judged)
 
 
 def precision(plan: QuantPlan) -> Whole:
@@ -202,15 +205,22 @@ def float_candidate(
     base: Baseline,
     contract: Contract,
     target: Target,
-    judge: Judge | None,
-    rejected: Candidate | None,
-    lifted: Mapping[str, str],
-    samples: int,
-    notes: list[str],
+    tried: Tried,
+    latency: list[Latency],
     request: Request,
-    tries: int,
 ) -> Candidate:
-    """The float artifact, with the gates and the latency of the quantized one that was rejected last, after `tries`."""
+    """The float artifact, with the gates of the quantized one that was rejected.
+
+    Args:
+        graph: the normalized float graph.
+        base: the float artifact.
+        contract: of its runtime.
+        target: the board.
+        tried: what came of quantizing it.
+        latency: its own row, empty when not measured.
+        request: which precision was asked for.
+    """
+    rejected, lifted, notes = tried.found, tried.lifted, tried.notes
     asked = request.base.upper()
     if rejected is None and request.base == "fp32":
         failed = gates.size_gates(base.artifact.bytes, base.artifact.bytes, target.budgets)
@@ -229,8 +239,8 @@ def float_candidate(
         refused = f"of the {asked} artifact, which was refused"
         failed = [g.model_copy(update={"note": f"{refused}; {g.note}" if g.note else refused}) for g in rejected.gates]
         names = ", ".join(gate.name for gate in failed if gate.passed is False)
-        made = "the one try" if tries == 1 else f"none of {tries} tries"
-        failing = "failed a gate" if tries == 1 else "passed its gates"
+        made = "the one try" if tried.tries == 1 else f"none of {tried.tries} tries"
+        failing = "failed a gate" if tried.tries == 1 else "passed its gates"
         notes = [*notes, f"{made} in {asked} {failing} ({names}): this is the float one"]
         reason = f"the {asked} artifact failed a gate ({names}), so the float one was shipped"
         kept = annotate_as_asked(graph, contract, request, lifted={node.name or "": reason for node in graph})
@@ -238,9 +248,4 @@ def float_candidate(
     golden = golden_count(base.samples, base.outputs, base.outputs)
     near = fidelity(base.samples, base.outputs, base.outputs[:golden], base.outputs)
     audit = Audit(True, "the float artifact: nothing to audit", 0, floats, {})
-    metric = None
-    if judge and base.value:
-        value, count = base.value
-        metric = Metric(name=judge.name, float=value, quantized=value, drop=0.0, samples=count)
-    latency = rejected.latency if rejected else []
-    return Candidate(kept, base.artifact, audit, near, base.outputs, metric, latency, failed, samples, notes)
+    return Candidate(kept, base.artifact, audit, near, base.outputs, base.metric, latency, failed, tried.samples, notes)

@@ -1,12 +1,14 @@
 """Choose: the runtime for a board and a model.
 
-A target lists its runtimes, the preferred one first. With `auto` the first is taken that is installed here and can run
-the model as it was asked for; what was passed over is said, with the reason.
+A target lists its runtimes, the preferred one first. With `auto`, where this machine stands for the board, all that are
+installed and can run the model as it was asked for are compiled and measured; elsewhere the first of them is taken.
+What was passed over is said, with the reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 from dsedge.backends.base import Backend, Finding, available, installed_backend, load_backend, pip_line
@@ -24,6 +26,41 @@ _LONGEST_REASON = 300
 """Letters of a note: a refusal can name many nodes."""
 UNFIT = "give lengths with --shape that the model takes, or leave --shape out"
 _CORRECT = "correct this and export the model again"
+
+
+@dataclass(frozen=True)
+class Option:
+    """A runtime that can run the model as it was asked for.
+
+    Attributes:
+        backend: of the runtime.
+        model: with the axes fixed that it wants fixed.
+        notes: what was fixed.
+    """
+
+    backend: Backend
+    model: Model
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A runtime that could not be used, and the error that says why.
+
+    Attributes:
+        backend: of the runtime.
+        error: of its own check or build.
+        precision: what could not be made, None for what was asked for.
+    """
+
+    backend: Backend
+    error: DsedgeError
+    precision: str | None = None
+
+
+def is_portfolio(target: Target, runtime: str) -> bool:
+    """Whether all runtimes are compiled: none was asked for, and this machine can tell which is the fastest."""
+    return runtime == "auto" and target.matches_host()[0]
 
 
 def usable_backends(target: Target, runtime: str) -> tuple[Iterator[Backend], list[str]]:
@@ -54,26 +91,41 @@ def usable_backends(target: Target, runtime: str) -> tuple[Iterator[Backend], li
         others = f"backends here: {', '.join(sorted(present))}; `dsedge targets` shows what each board runs"
         what = f"{target.name} runs on {', '.join(listed)}, for which there is no backend here"
         raise LoadError("DS144", what, hint=others)
-    missing = listed[: listed.index(first.NAME)]
-    why = {
-        name: f"is not installed ({pip_line(load_backend(name))})" if name in present else "has no backend yet"
-        for name in missing
-    }
-    notes = [f"{target.name} prefers {name}, which {why[name]}: {first.NAME} is used" for name in missing]
+    if is_portfolio(target, runtime):
+        backends = [first, *usable]
+        found = {backend.NAME for backend in backends}
+        missing = [_missing(name, present) for name in listed if name not in found]
+        return iter(backends), [f"{reason}: it is not among the candidates" for reason in missing]
+    passed = listed[: listed.index(first.NAME)]
+    notes = [f"{target.name} prefers {_missing(name, present)}: {first.NAME} is used" for name in passed]
     return chain([first], usable), notes
 
 
-def choose_backend(
+def _missing(name: str, present: Iterable[str]) -> str:
+    why = f"is not installed ({pip_line(load_backend(name))})" if name in present else "has no backend yet"
+    return f"{name}, which {why}"
+
+
+def ranked(target: Target, runtime: str) -> list[str]:
+    """A note where the preferred runtime is taken because this machine cannot tell which is the fastest."""
+    listed = [r.name for r in target.runtimes]
+    if runtime != "auto" or len(listed) < 2 or is_portfolio(target, runtime):
+        return []
+    return [f"not measured here: ranked by the target's preference ({', '.join(listed)})"]
+
+
+def choose_options(
     backends: Iterable[Backend],
     model: Model,
     target: Target,
     request: Request = INT8,
     io_dtype: str = "float",
     *,
+    every: bool,
     missing: Sequence[str] = (),
     shaped: bool = False,
-) -> tuple[Backend, Model, list[str]]:
-    """The first backend that can run a model as it was asked for.
+) -> tuple[list[Option], list[Failed]]:
+    """The backends that can run a model as it was asked for.
 
     Args:
         backends: from `usable_backends`.
@@ -81,29 +133,37 @@ def choose_backend(
         target: the board.
         request: which precision was asked for.
         io_dtype: which type of inputs and outputs.
+        every: all of them; else the first, and those that were passed over before it.
         missing: from `usable_backends`: what a refusal must say of those that were not even asked.
         shaped: whether the user gave shapes, which are then the first suspects when the model is refused as a whole.
 
     Returns:
-        The backend, the model with the axes fixed that it wants fixed, and what there is to say about the choice.
+        One option at least, and the backends that cannot.
 
     Raises:
         LoadError, CheckError: why the preferred backend cannot, when none can.
     """
-    refusals: list[tuple[Backend, DsedgeError]] = []
+    options: list[Option] = []
+    refused: list[Failed] = []
     broken = load_backend(_REFERENCE).unsupported(model.graph)
     for backend in backends:
         try:
-            fixed, notes = _fitted(model, broken, backend, target, request, io_dtype)
-        except (LoadError, CheckError) as refusal:
-            refusals.append((backend, refusal))
-            continue
-        passed = [f"{b.NAME} was passed over, {backend.NAME} is used: {_short(r.what)}" for b, r in refusals]
-        return backend, fixed, [*passed, *notes]
-    first = refusals[0][1]
+            options.append(Option(backend, *_fitted(model, broken, backend, target, request, io_dtype)))
+        except (LoadError, CheckError) as error:
+            refused.append(Failed(backend, error))
+        if options and not every:
+            break
+    if options:
+        return options, refused
+    first = refused[0].error
     because = "\n".join([*([first.because] if first.because else []), *missing])
     hint = UNFIT if shaped and first.hint == _CORRECT else first.hint
     raise type(first)(first.code, first.what, where=first.where, because=because or None, hint=hint) from first
+
+
+def passed_over(refused: Iterable[Failed]) -> list[str]:
+    """A note for each backend that cannot."""
+    return [f"{failed.backend.NAME} was passed over: {_short(failed.error.what)}" for failed in refused]
 
 
 def findings(model: Model, backends: Iterable[Backend], target: Target) -> dict[str, list[Finding]]:

@@ -12,6 +12,7 @@ LATENCY_TOLERANCE = 1.03
 """How much slower than float still counts as equal: the noise of two medians taken in turns."""
 
 
+_OF_SIZE = {"size", "size_mb", "memory_mb"}
 SIZE_SLACK = 2**16
 """Bytes that the nodes and scales of a Q/DQ graph may add: they outweigh the weights of a tiny model."""
 
@@ -26,7 +27,7 @@ def latency_gates(rows: Sequence[Latency], budgets: Budgets, note: str, *, float
     """Not slower than float, and inside of the board's budget.
 
     Args:
-        rows: the float artifact first, then the quantized one; empty when nothing was measured.
+        rows: the fastest float artifact first, then the quantized one; empty when nothing was measured.
         budgets: of the board.
         note: why nothing was measured.
         float_kernels: the artifact runs the very kernels of the float one, so only noise could tell them apart.
@@ -47,6 +48,11 @@ def size_gates(float_bytes: int, artifact_bytes: int, budgets: Budgets) -> list[
     if budgets.memory_mb is not None:
         gates.append(_at_most("memory_mb", budgets.memory_mb, None, "only a run on the board can tell"))
     return gates
+
+
+def decisive(gates: Sequence[Gate]) -> list[Gate]:
+    """The gates that failed and that a float artifact keeps: all but those of size, where it does no better."""
+    return [gate for gate in gates if gate.passed is False and gate.name not in _OF_SIZE]
 
 
 def _at_most(name: str, limit: float, value: float | None, note: str) -> Gate:

@@ -8,19 +8,32 @@ from pathlib import Path
 from dsedge import gates
 from dsedge.accuracy import Judge
 from dsedge.backends.base import Backend
-from dsedge.candidate import Baseline, Candidate, float_candidate, measured, verified
+from dsedge.candidate import Baseline, Tried, verified
+from dsedge.errors import LoadError
 from dsedge.model import Model
-from dsedge.quant.existing import read_plan
+from dsedge.quant.existing import is_qdq, read_plan
 from dsedge.quant.interface import IoDtype, with_codes
-from dsedge.quant.precision import INT8
+from dsedge.quant.precision import INT8, Request
 from dsedge.steps import Steps
 from dsedge.strict import require_int8
 from dsedge.target import Target
 
 
+def is_given(model: Model, request: Request) -> bool:
+    """Whether a model has Q/DQ pairs of its own.
+
+    Raises:
+        LoadError: DS145 when it has, and another precision than theirs was asked for.
+    """
+    given = is_qdq(model.graph)
+    if given and request != INT8:
+        what = f"--precision {request} does not fit a model that has Q/DQ pairs of its own"
+        raise LoadError("DS145", what, where=model.source, hint="compile the float model that it was made from")
+    return given
+
+
 def accept(
     model: Model,
-    floats: Model,
     base: Baseline,
     backend: Backend,
     target: Target,
@@ -30,12 +43,11 @@ def accept(
     *,
     io_dtype: IoDtype = "float",
     strict: bool = False,
-) -> Candidate:
-    """The candidate of a model that came with Q/DQ pairs: its own graph, or the float one when a gate fails.
+) -> Tried:
+    """The candidate of a model that came with Q/DQ pairs: its own graph.
 
     Args:
         model: normalized, with its pairs.
-        floats: the same without them.
         base: the float artifact.
         backend: builds and audits.
         target: the board.
@@ -67,9 +79,4 @@ def accept(
         found = verified(plan, artifact, model.graph, audit, base, backend, judge, 0, codes)
     limit = judge.max_drop if judge else None
     accuracy = [gates.accuracy_gate(found.metric, limit)] if found.metric and limit is not None else []
-    with steps("measure"):
-        found = replace(measured(replace(found, gates=accuracy), base, backend, target), notes=notes)
-    decisive = {gates.LATENCY_VS_FLOAT, *(gate.name for gate in accuracy)}
-    if any(gate.name in decisive and gate.passed is False for gate in found.gates):
-        return float_candidate(floats.graph.graph, base, contract, target, judge, found, {}, 0, notes, INT8, 1)
-    return found
+    return Tried(replace(found, gates=accuracy, notes=notes), {}, 0, notes, tries=1)

@@ -79,7 +79,7 @@ class ArtifactInspection:
         inputs, outputs: name, dtype, shape and layout of each; scale and zero_point of codes.
         nodes: number of operators.
         operators: type -> precision -> number of operators, the most frequent type first.
-        bytes: size of the file.
+        bytes: size of its files.
     """
 
     name: str
@@ -111,7 +111,7 @@ def inspect_artifact(bundle: Bundle) -> ArtifactInspection | None:
         return None
     backend: Any = installed_backend(runtime.name)
     try:
-        size, found = path.stat().st_size, Counter(backend.operators(path))
+        found = Counter(backend.operators(path))
     except Exception as error:  # whatever a damaged file leads to
         because = f"{type(error).__name__}: {error}"
         raise BundleError("DS803", "the artifact cannot be read", where=str(path), because=because) from error
@@ -128,7 +128,7 @@ def inspect_artifact(bundle: Bundle) -> ArtifactInspection | None:
         outputs=tuple(manifest.model.outputs),
         nodes=found.total(),
         operators=operators,
-        bytes=size,
+        bytes=sum(info.bytes for info in manifest.files if info.role == "model"),
     )
 
 

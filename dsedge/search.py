@@ -1,8 +1,8 @@
 """Search: Q/DQ graphs and the artifacts made of them, tried until one passes the gates.
 
 A try that the fusion audit or the accuracy gate rejects says which nodes are to blame. They go back to float, each with
-the reason, and the next try begins at `annotate`. The number of tries is bounded; when none passes, the float artifact
-is the result, and says so.
+the reason, and the next try begins at `annotate`. The number of tries is bounded. Nothing is timed here: latency is
+measured when the candidates of all runtimes are there (`dsedge.race`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import onnx_ir as ir
 from dsedge import cache, gates
 from dsedge.accuracy import Judge
 from dsedge.backends.base import Backend
-from dsedge.candidate import Baseline, Candidate, float_candidate, measured, verified
+from dsedge.candidate import Baseline, Candidate, Tried, verified
 from dsedge.data import Data
 from dsedge.model import Model, graph_digest
 from dsedge.quant.bias_correction import correct_biases
@@ -72,8 +72,8 @@ def search(
     *,
     io_dtype: IoDtype = "float",
     strict: bool = False,
-) -> Candidate:
-    """The first candidate that passes the audit and the gates, or the float one.
+) -> Tried:
+    """The first candidate that passes the audit and the accuracy gate, or the last one that failed the gate.
 
     Args:
         model: normalized.
@@ -93,8 +93,8 @@ def search(
         CheckError: DS202 when `strict` and an operator would compute on real numbers.
     """
     contract = backend.contract(target)
-    original = model.graph.graph
-    coded = [v.name or "" for v in original.inputs if io_dtype != "float" and v.dtype == ir.DataType.FLOAT]
+    inputs = model.graph.graph.inputs
+    coded = [v.name or "" for v in inputs if io_dtype != "float" and v.dtype == ir.DataType.FLOAT]
     with steps("prepare"):
         if request.calibrates:
             model = model.with_graph(backend.prepare(model.graph))
@@ -170,8 +170,6 @@ def search(
                 notes += [f"{node} was {reason}" for node in ranked[: 2**attempt]]
                 continue
         notes += said
-        with steps("measure"):
-            found = replace(measured(found, base, backend, target), notes=notes)
         near = found.fidelity.sqnr_db
         if judge is None and near is not None and near < POOR_DB:
             hint = "and nothing judges accuracy: give --eval"
@@ -182,13 +180,9 @@ def search(
         if judge is None and same < 1.0:
             what = f"an output has another length than the float model's in {100 * (1 - same):.0f}% of the samples"
             notes.append(f"{what}, which are not compared: give --eval")
-        if any(gate.name == gates.LATENCY_VS_FLOAT and gate.passed is False for gate in found.gates):
-            rejected = found
-            break
-        return found
-    samples = statistics.samples
-    tries = attempt + plan.quantized  # the last one was made when there was anything to quantize
-    return float_candidate(original, base, contract, target, judge, rejected, lifted, samples, notes, request, tries)
+        return Tried(replace(found, notes=notes), lifted, statistics.samples, notes, attempt + 1)
+    # The last one was made when there was anything to quantize.
+    return Tried(rejected, lifted, statistics.samples, notes, attempt + plan.quantized)
 
 
 def _weights(plan: QuantPlan, graph: ir.Graph) -> dict[str, int]:

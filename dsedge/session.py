@@ -28,6 +28,7 @@ def open_session(
     optimize: bool = True,
     threads: int | None = None,
     save_optimized: Path | None = None,
+    profile: Path | None = None,
     config: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
     """Open a session on the CPU.
@@ -37,6 +38,7 @@ def open_session(
         optimize: with graph optimizations; without them every node runs as it is written.
         threads: intra-op threads; None for all cores.
         save_optimized: where to write the graph that the runtime really executes.
+        profile: how the names of the profiler's files begin; None for no profiler.
         config: session configuration entries.
 
     Raises:
@@ -54,6 +56,8 @@ def open_session(
         options.inter_op_num_threads = 1
     if save_optimized is not None:
         options.optimized_model_filepath = str(save_optimized)
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     for key, value in (config or {}).items():
         options.add_session_config_entry(key, value)
     try:

@@ -21,7 +21,14 @@ class Steps:
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress or (lambda step, done, total: None)
+        self._prefix = ""
         self.records: list[PassInfo] = []
+
+    def of(self, runtime: str) -> Steps:
+        """The same record, in which the names of steps say which runtime they are for."""
+        part = Steps(self._progress)
+        part.records, part._prefix = self.records, f"{runtime}: "
+        return part
 
     @contextmanager
     def __call__(self, name: str, *, changed: bool = False) -> Iterator[list[str]]:
@@ -30,11 +37,15 @@ class Steps:
         notes: list[str] = []
         start = time.perf_counter()
         yield notes
-        self.add(PassInfo(name=name, seconds=round(time.perf_counter() - start, 4), changed=changed, notes=notes))
+        self.add(
+            PassInfo(
+                name=self._prefix + name, seconds=round(time.perf_counter() - start, 4), changed=changed, notes=notes
+            )
+        )
 
     def tell(self, name: str, done: int, total: int | None = None) -> None:
         """Report progress inside of a step."""
-        self._progress(name, done, total)
+        self._progress(self._prefix + name, done, total)
 
     def add(self, record: PassInfo) -> None:
         """Take in a record."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from dsedge.backends.base import load_backend
+from dsedge.bench.measure import Contender
 from dsedge.bench.runner import sqnr
+from dsedge.bundle import Latency
 from dsedge.data import Batch
 from dsedge.model import Model
 from dsedge.passes import discover
@@ -78,6 +80,28 @@ def quantized(
     observers, _ = calibrate(graph, wanted, batches or samples(source), method)
     plan = assign_ranges(plan, graph.graph, accepts, observers, method)
     return Quantized(source, graph, plan, insert(graph, plan, accepts))
+
+
+def stopwatch(times: Mapping[str, float]) -> Callable[[Sequence[Contender], int], list[Latency]]:
+    """A race that a test decides: "runtime precision" -> milliseconds, 9 for what is not named."""
+
+    def rows(contenders: Sequence[Contender], threads: int) -> list[Latency]:
+        return [
+            Latency(
+                runtime=c.runtime,
+                precision=c.precision,
+                median_ms=times.get(f"{c.runtime.split()[0]} {c.precision}", 9.0),
+                p90_ms=9.5,
+                iqr_ms=0.1,
+                runs=20,
+                threads=threads,
+                where="a test",
+                conditions={},
+            )
+            for c in contenders
+        ]
+
+    return rows
 
 
 def run(model: ir.Model, batches: Sequence[Batch], *, optimize: bool = True) -> list[np.ndarray]:

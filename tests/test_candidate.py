@@ -9,20 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flow import samples
+from flow import samples, stopwatch
 from graphs import Net, chain, concat
 
-from dsedge import candidate
-from dsedge.accuracy import judge_by
+from dsedge import candidate, race
+from dsedge.accuracy import Evaluate
 from dsedge.backends import onnxruntime
 from dsedge.backends.base import Artifact, Audit
-from dsedge.bundle import Latency
-from dsedge.candidate import Candidate, baseline
-from dsedge.data import open_data
+from dsedge.candidate import Candidate
+from dsedge.choose import Option
+from dsedge.data import Feeds
 from dsedge.model import Model
-from dsedge.passes.normalize import normalize
+from dsedge.portfolio import Job, enter
 from dsedge.quant.plan import QuantPlan
-from dsedge.search import TRIES, search
+from dsedge.quant.precision import INT8
+from dsedge.search import TRIES
 from dsedge.steps import Steps
 from dsedge.target import Target, load_target
 
@@ -30,10 +31,21 @@ BOARD = load_target("raspberry-pi-5")
 
 
 def searched(source: Model, folder: Path, backend: Any = onnxruntime, target: Target = BOARD) -> Candidate:
-    model = normalize(source)[0]
-    data = open_data([batch.feeds for batch in samples(source, 8)], source)
-    base = baseline(model, backend, folder, data.head(4), None)
-    return search(model, base, backend, target, data, "minmax", None, folder, Steps(None))
+    return compiled(source, [batch.feeds for batch in samples(source, 8)], folder, backend, target)
+
+
+def compiled(
+    source: Model,
+    data: list[Feeds],
+    folder: Path,
+    backend: Any = onnxruntime,
+    target: Target = BOARD,
+    evaluate: Evaluate | None = None,
+    max_drop: float | None = None,
+) -> Candidate:
+    job = Job(target, INT8, False, data, evaluate, max_drop, None, "minmax", None, "float", False)
+    entry = enter(Option(backend, source, []), job, folder / "one", Steps(None))
+    return race.pick(race.race([entry], target), target, INT8)[1]
 
 
 def suspicious(verdict: Callable[[QuantPlan], dict[str, str]]) -> Any:
@@ -52,11 +64,11 @@ def int8_convolutions(plan: QuantPlan) -> list[str]:
 
 def test_the_first_that_passes_is_taken(tmp_path: Path) -> None:
     found = searched(concat(), tmp_path)
-    assert found.artifact.main == tmp_path / "try0" / "model.onnx"
+    assert found.artifact.main == tmp_path / "one" / "try0" / "model.onnx"
     assert int8_convolutions(found.plan) == ["Conv_0", "Conv_2", "Conv_4", "Conv_7"]
     assert found.notes == []
     assert found.samples == 8
-    assert len(found.outputs) == 4
+    assert len(found.outputs) == 8
     assert [gate.name for gate in found.gates if gate.passed is False] == []
 
 
@@ -96,7 +108,7 @@ def test_the_number_of_tries_is_bounded(tmp_path: Path) -> None:
 
     found = searched(chain(), tmp_path, suspicious(never))
     assert len(asked) <= TRIES
-    assert found.artifact.main == tmp_path / "float" / "model.onnx"
+    assert found.artifact.main == tmp_path / "one" / "float" / "model.onnx"
     assert [gate.passed for gate in found.gates] == [False]
     assert not found.plan.quantized
     assert found.fidelity.sqnr_db is None
@@ -118,22 +130,7 @@ def test_a_float_artifact_is_never_called_int8(tmp_path: Path) -> None:
 def test_int8_that_is_slower_than_float_is_not_shipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratio: float, shipped: str
 ) -> None:
-    def rows(runs_of: dict[str, Any], feeds: Any, runtime: str, threads: int) -> list[Latency]:
-        return [
-            Latency(
-                runtime=runtime,
-                precision=precision,
-                median_ms=ms,
-                p90_ms=ms,
-                runs=20,
-                threads=threads,
-                where="a test",
-                conditions={},
-            )
-            for precision, ms in zip(runs_of, (1.0, ratio), strict=True)
-        ]
-
-    monkeypatch.setattr(candidate, "measure", rows)
+    monkeypatch.setattr(race, "measure", stopwatch({"onnxruntime float32": 1.0, "onnxruntime int8": ratio}))
     monkeypatch.setattr(Target, "matches_host", lambda self: (True, "a test"))
     found = searched(chain(), tmp_path, target=BOARD)
     assert found.artifact.main.parent.name == shipped
@@ -156,10 +153,7 @@ def test_samples_are_taken_as_they_are(tmp_path: Path) -> None:
     source = chain()
     feeds = [batch.feeds for batch in samples(source, 8)]
     feeds[7]["x"] = feeds[7]["x"] * np.float32(50)
-    model = normalize(source)[0]
-    data = open_data(feeds, source)
-    base = baseline(model, onnxruntime, tmp_path, data.head(4), None)
-    found = search(model, base, onnxruntime, BOARD, data, "minmax", None, tmp_path, Steps(None))
+    found = compiled(source, feeds, tmp_path, onnxruntime, BOARD)
     low, high = found.plan.values["x"].range
     assert (low, high) == (float(feeds[7]["x"].min()), float(feeds[7]["x"].max()))
 
@@ -186,10 +180,7 @@ def branches() -> tuple[Model, list[dict[str, np.ndarray]]]:
 
 def gated(folder: Path, max_drop: float) -> Candidate:
     source, feeds = branches()
-    model, data = normalize(source)[0], open_data(feeds, source)
-    judge = judge_by((feeds, "sqnr"), max_drop, source, None)
-    base = baseline(model, onnxruntime, folder, data.head(4), judge)
-    return search(model, base, onnxruntime, BOARD, data, "minmax", judge, folder, Steps(None))
+    return compiled(source, feeds, folder, evaluate=(feeds, "sqnr"), max_drop=max_drop)
 
 
 def test_what_is_cheap_to_have_in_float_is_lifted_first(tmp_path: Path) -> None:
@@ -197,11 +188,11 @@ def test_what_is_cheap_to_have_in_float_is_lifted_first(tmp_path: Path) -> None:
     found = gated(tmp_path, 20.0)
     assert found.metric is not None and 11 < found.metric.drop < 20
     assert int8_convolutions(found.plan) == ["Conv_0"]
-    floats = (tmp_path / "float" / "model.onnx").stat().st_size
+    floats = (tmp_path / "one" / "float" / "model.onnx").stat().st_size
     assert found.artifact.bytes < floats / 2
 
 
 def test_the_tries_that_were_made_are_counted(tmp_path: Path) -> None:
     found = gated(tmp_path, 0.001)
-    assert len(list(tmp_path.glob("try*"))) == 3
+    assert len(list(tmp_path.glob("one/try*"))) == 3
     assert found.notes[-1] == "none of 3 tries in INT8 passed its gates (sqnr_drop): this is the float one"

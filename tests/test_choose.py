@@ -12,7 +12,7 @@ from graphs import Net, chain
 from dsedge import choose
 from dsedge.backends import base, onnxruntime
 from dsedge.backends.base import Finding
-from dsedge.choose import choose_backend, findings, usable_backends
+from dsedge.choose import choose_options, findings, passed_over, ranked, usable_backends
 from dsedge.errors import BuildError, CheckError, LoadError
 from dsedge.model import Model
 from dsedge.quant.precision import parse_request
@@ -38,9 +38,27 @@ def tokens() -> Model:
 
 
 def test_the_preferred_one_that_can() -> None:
-    backend, model, notes = choose_backend([other(static=True), onnxruntime], chain(), BOARD)
-    assert backend.NAME == "other" and model.inputs[0].shape == (1, 8, 12, 12)
-    assert notes == ["other wants fixed shapes: the open batch axis of 'x' is 1"]
+    (option,), refused = choose_options([other(static=True), onnxruntime], chain(), BOARD, every=False)
+    assert option.backend.NAME == "other" and option.model.inputs[0].shape == (1, 8, 12, 12)
+    assert option.notes == ["other wants fixed shapes: the open batch axis of 'x' is 1"] and not refused
+
+
+def test_every_one_that_can_with_the_model_as_it_wants_it() -> None:
+    backends = [other(static=True), other(unsupported=[Finding("Conv_0", "Conv", "no kernel")]), onnxruntime]
+    options, refused = choose_options(backends, chain(), BOARD, every=True)
+    assert [option.backend for option in options] == [backends[0], onnxruntime]
+    assert [option.model.inputs[0].shape[0] for option in options] == [1, "N"]
+    assert [(failed.backend, failed.error.code) for failed in refused] == [(backends[1], "DS201")]
+
+
+@pytest.mark.parametrize(("here", "said"), [(True, False), (False, True)])
+def test_what_cannot_be_measured_is_ranked_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, here: bool, said: bool
+) -> None:
+    monkeypatch.setattr(Target, "matches_host", lambda self: (here, "a test"))
+    notes = ranked(BOARD, "auto")
+    assert len(notes) == said and all("onnxruntime, litert" in note for note in notes)
+    assert ranked(BOARD, "onnxruntime") == usable_backends(BOARD, "onnxruntime")[1] == []
 
 
 @pytest.mark.parametrize(
@@ -55,18 +73,19 @@ def test_the_preferred_one_that_can() -> None:
 def test_one_that_cannot_is_passed_over_and_it_is_said(first: Any, model: Any, options: Any, word: str) -> None:
     source = model()
     second = other(integer_io=True) if "io_dtype" in options else onnxruntime
-    backend, chosen, notes = choose_backend([first, second], source, BOARD, **options)
-    assert backend is second and chosen is source
+    (option,), refused = choose_options([first, second], source, BOARD, **options, every=False)
+    assert option.backend is second and option.model is source
+    notes = passed_over(refused)
     assert len(notes) == 1 and notes[0].startswith("other was passed over") and word in notes[0]
 
 
 def test_when_none_can_the_preferred_one_says_why() -> None:
     refusing = other(unsupported=[Finding("Relu_0", "Relu", "no kernel")])
     with pytest.raises(CheckError) as refused:
-        choose_backend([refusing, other(static=True)], tokens(), BOARD)
+        choose_options([refusing, other(static=True)], tokens(), BOARD, every=True)
     assert refused.value.code == "DS201"
     with pytest.raises(LoadError) as open_axis:
-        choose_backend([other(static=True), refusing], tokens(), BOARD)
+        choose_options([other(static=True), refusing], tokens(), BOARD, every=False)
     assert open_axis.value.code == "DS106"
 
 
@@ -95,7 +114,7 @@ def board(*runtimes: str) -> Target:
 def test_a_refusal_names_the_runtime_that_is_not_installed(missing: str) -> None:
     backends, said = usable_backends(board("absent", "onnxruntime"), "auto")
     with pytest.raises(LoadError) as caught:
-        choose_backend(backends, chain(), BOARD, io_dtype="uint8", missing=said)
+        choose_options(backends, chain(), BOARD, io_dtype="uint8", every=False, missing=said)
     assert caught.value.code == "DS146"
     assert f"prefers absent, which is not installed ({missing})" in str(caught.value.because)
 

@@ -16,7 +16,6 @@ from graphs import Net, as_model, chain, lstm, residual, signed_concat, two_inpu
 import dsedge
 from dsedge.bench.runner import sqnr
 from dsedge.bundle import Bundle, Manifest
-from dsedge.choose import choose_backend, usable_backends
 from dsedge.compiler import preview
 from dsedge.data import Feeds
 from dsedge.errors import BundleError
@@ -291,7 +290,8 @@ def test_a_recurrent_network_over_features_of_unequal_scale(tmp_path: Path, scal
 
 def test_branches_with_and_without_relu_run_in_int8(tmp_path: Path) -> None:
     model = signed_concat()
-    m = dsedge.compile(model, target="pos-x86", calibration=arrays(model), output=tmp_path / "out").manifest
+    kwargs = {"target": "pos-x86", "runtime": "onnxruntime", "calibration": arrays(model)}
+    m = dsedge.compile(model, **kwargs, output=tmp_path / "out").manifest
     assert "Conv" not in {island.op for island in m.precision.islands} or m.precision.precision == "float32"
 
 
@@ -315,14 +315,6 @@ def test_an_old_opset_is_brought_to_the_canonical_one(tmp_path: Path) -> None:
     bundle = dsedge.compile(model, target=BOARD, calibration="random", output=tmp_path / "out")
     assert (bundle.manifest.model.source_opset, bundle.manifest.model.opset) == (11, 20)
     assert bundle.manifest.precision.precision == "int8"
-
-
-def test_the_choice_of_a_runtime_is_said() -> None:
-    board = load_target("pos-x86")
-    backends, said = usable_backends(board, "auto")
-    assert choose_backend(backends, chain(), board)[0].NAME == "onnxruntime"
-    assert len(said) == [r.name for r in board.runtimes].index("onnxruntime")
-    assert usable_backends(board, "onnxruntime")[1] == []
 
 
 def test_a_preview_needs_no_data() -> None:

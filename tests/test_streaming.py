@@ -96,6 +96,7 @@ def test_accuracy_is_judged_in_a_closed_loop(tmp_path: Path) -> None:
     bundle = dsedge.compile(
         path,
         target="pos-x86",
+        runtime="onnxruntime",
         calibration={"frame": frames()},
         evaluate=({"frame": frames(20)}, "sqnr"),
         states=STATES,

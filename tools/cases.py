@@ -84,6 +84,16 @@ LITERT: Variants = {
 }
 
 
+def variants_on(runtime: str, variants: Variants) -> Variants:
+    """The rows of a table on a runtime, made of those on ONNX Runtime: for OpenVINO, dsedge and NNCF."""
+    if runtime == "litert":
+        return LITERT
+    if runtime == "openvino":
+        both = ("dsedge", "nncf")
+        return {t: (tool, {**o, "runtime": runtime}) for t, (tool, o) in variants.items() if tool in both}
+    return variants
+
+
 # A row of BERT-base takes minutes: those that are the fastest or the most exact on the small encoder.
 LARGE: Variants = {
     title: ENCODER[title]

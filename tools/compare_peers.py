@@ -1,13 +1,14 @@
 """Compares dsedge with its peers on one runtime: speed, fidelity, size, and what quantizing costs.
 
-    python tools/compare_peers.py [--runtime litert] [--models resnet50,minilm] [--json FILE] [--exports FOLDER]
+    python tools/compare_peers.py [--runtime openvino] [--models resnet50,minilm] [--json FILE] [--exports FOLDER]
 
-In ONNX Runtime the peers are its own quantizers and NNCF, in LiteRT ai-edge-quantizer. Needs
+In ONNX Runtime the peers are its own quantizers and NNCF, in LiteRT ai-edge-quantizer, in OpenVINO NNCF. Needs
 `pip install "dsedge[models,peers]"` and a machine with the instruction set of the target pos-x86. Each quantizer gets
 the same model and the same calibration samples, and runs `--repeats` times, each in a process of its own; the least
 seconds and the least memory count. Then one process opens the float model and all artifacts in the runtime with one
 thread and its defaults, and times them in turns, each round in another order. Every setting of a peer is a row; one
-that fails is a row with its error. The float model of LiteRT is the one that dsedge writes; its peer reads it too.
+that fails is a row with its error. The float models of LiteRT and OpenVINO are those that dsedge writes; LiteRT's
+peer reads its one too. In OpenVINO what is float is computed in float32, not in bfloat16.
 
 A table a model:
 
@@ -41,7 +42,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from cases import LITERT, RECIPES, Case, Variants, prepare
+from cases import RECIPES, Case, Variants, prepare, variants_on
 from common import time_in_turns
 from quantizers import TARGET
 from verdict import Row, verdict
@@ -55,8 +56,10 @@ from dsedge.session import open_session
 
 SECONDS, REPEATS, SAMPLES = 20.0, 3, 32
 
+_RUNTIMES = {".onnx": "onnxruntime", ".tflite": "litert", ".xml": "openvino"}
 _HEAVY_INT8 = re.compile(r"QLinear(Conv|MatMul)|QGemm|QAttention|(Conv|MatMul)Integer.*|DynamicQuantize(LSTM|MatMul)")
 _HEAVY_TFLITE = re.compile(r"CONV|FULLY_CONNECTED|BATCH_MATMUL|LSTM")
+_HEAVY_IR = re.compile(r"Convolution|Deconvolution|FullyConnected|MatMul|RNN(Cell|Seq)")
 _HEAVY_FLOAT = re.compile(r"(Fused)?(Conv|Gemm|MatMul)|ConvTranspose|(MultiHead)?Attention|LSTM|GRU|RNN")
 
 
@@ -98,7 +101,7 @@ def measure(case: Case, rows: list[Row], seconds: float = SECONDS) -> None:
         if row.error:
             continue
         try:
-            run = LOADERS["litert" if row.artifact.suffix == ".tflite" else "onnxruntime"](row.artifact, 1)
+            run = LOADERS[_RUNTIMES[row.artifact.suffix]](row.artifact, 1)
             results = [run(feeds) for feeds in case.held_out]
         except Exception as error:  # a peer's artifact that the runtime refuses is a row as well
             row.error = f"{type(error).__name__}: {str(error).splitlines()[0]}"
@@ -106,7 +109,8 @@ def measure(case: Case, rows: list[Row], seconds: float = SECONDS) -> None:
         outputs = {name: list(arrays) for name, arrays in zip(names, zip(*results, strict=True), strict=True)}
         reference = reference or outputs
         row.fidelity = RECIPES[case.name].compare(case.held_out, reference, outputs)
-        row.size_mb = row.artifact.stat().st_size / 1e6
+        files = (row.artifact, row.artifact.with_suffix(".bin"))  # OpenVINO's weights
+        row.size_mb = sum(file.stat().st_size for file in files if file.exists()) / 1e6
         row.int8 = _int8_share(row.artifact)
         runs.append((row, run))
     times = time_in_turns([run for _, run in runs], case.held_out[0], seconds)
@@ -128,6 +132,8 @@ def _int8_share(artifact: Path) -> str:
     """How many of the heavy operators that the runtime executes are INT8."""
     if artifact.suffix == ".tflite":
         return _int8_share_of_tflite(artifact)
+    if artifact.suffix == ".xml":
+        return _int8_share_of_ir(artifact)
     with tempfile.TemporaryDirectory() as folder:
         optimized = Path(folder) / "optimized.onnx"
         open_session(artifact, threads=1, save_optimized=optimized)
@@ -141,6 +147,13 @@ def _int8_share_of_tflite(artifact: Path) -> str:
 
     heavy = [operator for operator in read(artifact) if _HEAVY_TFLITE.search(operator.op)]
     return f"{sum(operator.precision in ('int8', 'hybrid') for operator in heavy)}/{len(heavy)}"
+
+
+def _int8_share_of_ir(artifact: Path) -> str:
+    from dsedge.backends.openvino.audit import executed
+
+    heavy = [operator.precision for operator in executed(artifact) if _HEAVY_IR.fullmatch(operator.kind)]
+    return f"{sum(precision in ('u8', 'i8') for precision in heavy)}/{len(heavy)}"
 
 
 def print_table(case: Case, rows: list[Row]) -> None:
@@ -192,7 +205,7 @@ def compare(name: str, exports: Path, *, runtime: str, samples: int, repeats: in
     """Make the table of a model, print it with its verdict, and return both for JSON."""
     with tempfile.TemporaryDirectory() as folder:
         case, recipe = prepare(name, Path(folder), exports, samples), RECIPES[name]
-        variants = recipe.variants if runtime == "onnxruntime" else LITERT
+        variants = variants_on(runtime, recipe.variants)
         floats = float_model(case, Path(folder), runtime)
         rows = [Row("float", floats), *quantize_all(case, variants, Path(folder), repeats, floats)]
         measure(case, rows, seconds)
@@ -208,7 +221,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = ",".join(RECIPES)
     parser.add_argument("--models", default=known, help="names, separated by commas (default: %(default)s)")
-    parser.add_argument("--runtime", default="onnxruntime", choices=("onnxruntime", "litert"))
+    parser.add_argument("--runtime", default="onnxruntime", choices=tuple(_RUNTIMES.values()))
     parser.add_argument("--json", type=Path, help="file to add the figures to, model by model")
     parser.add_argument("--exports", type=Path, help="folder of exported models, which is filled (default: none)")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="runs of each quantizer (default: %(default)s)")

@@ -3,9 +3,10 @@
     python tools/quantizers.py --job '{"tool": "dsedge", "options": {}, "model": "m.onnx", "calibration": "c.npz", ...}'
 
 A quantizer reads `model` (ONNX) and `calibration` (.npz, arrays by input name, the first axis counts samples), and
-writes `artifact` (ONNX for ONNX Runtime on x86, TFLite for LiteRT). The option `runtime` is dsedge's; the option
-`float` is the float model as TFLite, which ai-edge-quantizer reads. The last line printed is a JSON object: `seconds`
-of the work that users wait for, imports excluded; `peak_rss_mb` of the process, imports included; `notes`.
+writes `artifact` (ONNX for ONNX Runtime on x86, TFLite for LiteRT, IR for OpenVINO). The option `runtime` is
+dsedge's and NNCF's; the option `float` is the float model as TFLite, which ai-edge-quantizer reads. The last line
+printed is a JSON object: `seconds` of the work that users wait for, imports excluded; `peak_rss_mb` of the process,
+imports included; `notes`.
 """
 
 from __future__ import annotations
@@ -49,11 +50,14 @@ def by_dsedge(model: Path, calibration: Path, artifact: Path, options: dict[str,
     from dsedge.passes import discover
     from dsedge.passes.normalize import FINISH, NORMALIZE
 
-    load_backend(options.get("runtime", "onnxruntime"))
+    options = {"runtime": "onnxruntime", **options}
+    load_backend(options["runtime"])
     discover()
     os.environ["DSEDGE_CACHE"] = str(Path("cache").resolve())  # an empty one
     bundle = dsedge.compiler.compile(model, target=TARGET, calibration=calibration, output="bundle", **options)
     shutil.copy(bundle.file("model"), artifact)
+    if (weights := bundle.file("model").with_suffix(".bin")).exists():
+        shutil.copy(weights, artifact.with_suffix(".bin"))
     steps = {step.name: step.seconds for step in bundle.manifest.passes}
     failed = [f"gate {gate.name} FAILED" for gate in bundle.manifest.failed]
     quantizing = {"load", *NORMALIZE, *FINISH, "prepare", "annotate", "smooth", "calibrate", "quantize", "build"}
@@ -133,7 +137,7 @@ def by_onnxruntime_dynamic(model: Path, calibration: Path, artifact: Path, optio
 
 
 def by_nncf(model: Path, calibration: Path, artifact: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """`nncf.quantize` of the ONNX model for a CPU, with fast bias correction, its default."""
+    """`nncf.quantize` for a CPU, with fast bias correction, its default: of the ONNX model, or of it as OpenVINO's."""
     os.environ["NNCF_CI"] = "1"  # a benchmark is no use worth counting: no telemetry
     import nncf
     import onnx
@@ -146,10 +150,13 @@ def by_nncf(model: Path, calibration: Path, artifact: Path, options: dict[str, A
         advanced.activations_quantization_params = QuantizationParameters(per_channel=False)
     if "ranges" in options:
         advanced.activations_range_estimator_params = getattr(RangeEstimatorParametersSet, options["ranges"])
+    in_openvino = options.get("runtime") == "openvino"
+    if in_openvino:
+        import openvino
     start = time.perf_counter()
     samples = read_samples(calibration)
     quantized = nncf.quantize(
-        onnx.load(model),
+        openvino.convert_model(model) if in_openvino else onnx.load(model),
         nncf.Dataset(samples),
         preset=nncf.QuantizationPreset(options.get("preset", "mixed")),
         target_device=nncf.TargetDevice.CPU,
@@ -157,7 +164,10 @@ def by_nncf(model: Path, calibration: Path, artifact: Path, options: dict[str, A
         subset_size=len(samples),
         advanced_parameters=advanced,
     )
-    onnx.save(quantized, artifact)
+    if in_openvino:
+        openvino.save_model(quantized, artifact, compress_to_fp16=False)
+    else:
+        onnx.save(quantized, artifact)
     return {"seconds": time.perf_counter() - start}
 
 

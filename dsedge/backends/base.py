@@ -86,6 +86,21 @@ class Audit:
     lowered: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What an operator of an artifact takes.
+
+    Attributes:
+        node: as the runtime names it, which may have fused it with others.
+        op: the runtime's operator.
+        ms: median time of a run, in milliseconds.
+    """
+
+    node: str
+    op: str
+    ms: float
+
+
 class Backend(Protocol):
     """The names that a backend module has.
 
@@ -126,6 +141,24 @@ class Backend(Protocol):
 
     def audit(self, artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
         """Load an artifact, and find what really runs in INT8."""
+
+
+def profile(backend: Backend, artifact: Artifact, feeds: Feeds, threads: int) -> list[Cost]:
+    """What each operator of an artifact costs, the most first; nothing where the runtime has no profiler.
+
+    A backend module that has one has a function `profile(path, feeds, threads)`, where `path` is the main file.
+    """
+    found: Callable[[Path, Feeds, int], list[Cost]] = getattr(backend, "profile", lambda path, feeds, threads: [])
+    return sorted(found(artifact.main, feeds, threads), key=lambda cost: cost.ms, reverse=True)
+
+
+def alternatives(backend: Backend, target: Target) -> tuple[str, ...]:
+    """Precisions that a runtime tries beside INT8 where all runtimes race: those that need no calibration.
+
+    A backend module that has some has a function `alternatives(target)`, which names them as `--precision` does.
+    """
+    found: Callable[[Target], tuple[str, ...]] = getattr(backend, "alternatives", lambda target: ())
+    return found(target)
 
 
 def available() -> dict[str, str]:

@@ -1,10 +1,11 @@
-"""Measure: the artifact and its float sibling, timed in turns on this machine."""
+"""Measure: artifacts timed in turns on this machine."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,42 +15,60 @@ from dsedge.bench.runner import time_alternately
 from dsedge.bundle import Latency
 from dsedge.data import Feeds
 
-_BUDGET_MS = 3000.0
+_BUDGET_MS = 1500.0
 _RUNS = (20, 300)
 
 
-def measure(runs_of: Mapping[str, Predict], feeds: Feeds, runtime: str, threads: int) -> list[Latency]:
-    """Time several artifacts of one runtime in turns.
+@dataclass(frozen=True)
+class Contender:
+    """An artifact to time.
+
+    Attributes:
+        runtime: name and version, for its row.
+        precision: of the artifact, for its row.
+        predict: runs it.
+        feeds: one sample as the artifact takes it.
+    """
+
+    runtime: str
+    precision: str
+    predict: Predict
+    feeds: Feeds
+
+
+def measure(contenders: Sequence[Contender], threads: int) -> list[Latency]:
+    """Time several artifacts in turns, in one process.
 
     Args:
-        runs_of: precision -> function from feeds to outputs.
-        feeds: one sample.
-        runtime: name and version, for the rows.
-        threads: that the artifacts were opened with.
+        contenders: at least one.
+        threads: that they were opened with.
 
     Returns:
-        A row for each, in milliseconds, over as many runs as fit into three seconds (20 to 300).
+        A row for each, in milliseconds, over as many runs as fit into a second and a half for each (20 to 300).
     """
-    functions = list(runs_of.values())
-    trial = time_alternately(functions, feeds, 3)
-    once = sum(min(times) for times in trial)
-    runs = int(np.clip(_BUDGET_MS / max(once, 1e-3), *_RUNS))
-    batch = next((len(array) for array in feeds.values() if array.ndim), 1)
-    shapes = ", ".join(f"{name} {'x'.join(map(str, array.shape)) or 'scalar'}" for name, array in feeds.items())
-    conditions = _conditions() | {"batch": batch, "inputs": shapes}
+    functions = [lambda _, c=c: c.predict(c.feeds) for c in contenders]
+    once = sum(min(times) for times in time_alternately(functions, None, 3))
+    runs = int(np.clip(_BUDGET_MS * len(contenders) / max(once, 1e-3), *_RUNS))
+    conditions = _conditions()
     return [
         Latency(
-            runtime=runtime,
-            precision=precision,
+            runtime=contender.runtime,
+            precision=contender.precision,
             median_ms=float(np.median(times)),
             p90_ms=float(np.percentile(times, 90)),
+            iqr_ms=float(np.subtract(*np.percentile(times, [75, 25]))),
             runs=runs,
             threads=threads,
             where=f"this machine ({platform.machine()})",
-            conditions=conditions,
+            conditions=conditions | _shapes(contender.feeds),
         )
-        for precision, times in zip(runs_of, time_alternately(functions, feeds, runs), strict=True)
+        for contender, times in zip(contenders, time_alternately(functions, None, runs), strict=True)
     ]
+
+
+def _shapes(feeds: Feeds) -> dict[str, str | int]:
+    shapes = ", ".join(f"{name} {'x'.join(map(str, array.shape)) or 'scalar'}" for name, array in feeds.items())
+    return {"batch": next((len(array) for array in feeds.values() if array.ndim), 1), "inputs": shapes}
 
 
 def _conditions() -> dict[str, str | float | int | None]:
@@ -60,7 +79,7 @@ def _conditions() -> dict[str, str | float | int | None]:
         "cores": os.cpu_count(),
         "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "governor": governor.read_text().strip() if governor.is_file() else None,
-        "method": "alternated with the float artifact, one process",
+        "method": "all artifacts in turns, one process",
     }
 
 

@@ -17,7 +17,7 @@ def inspect(
     factory: Factory = None,
     json: Json = False,
 ) -> None:
-    """Show operators, shapes, layouts, parameters, MACs and opsets of a model."""
+    """Show operators, shapes, layouts, parameters, MACs and opsets of a model; operators of an artifact."""
     from dsedge.bundle import Bundle
     from dsedge.errors import LoadError
     from dsedge.frontend import load

@@ -11,9 +11,7 @@ Target = Annotated[
     str,
     typer.Option("--target", "-t", metavar="T", help="Board, short name or TOML file; `dsedge targets` lists them."),
 ]
-Runtime = Annotated[
-    str, typer.Option("--runtime", metavar="R", help="Runtime of the board, or auto for the first that fits.")
-]
+Runtime = Annotated[str, typer.Option("--runtime", metavar="R", help="Runtime of the board, or auto for the fastest.")]
 ModelArgument = Annotated[
     str,
     typer.Argument(

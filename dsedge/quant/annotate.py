@@ -62,7 +62,7 @@ def annotate(
                     weights=tuple(i for i in rule.weights if _const(node, i)),
                     axis=rule.channel_axis(node),
                     bias=rule.bias if rule.bias is not None and _const(node, rule.bias) else None,
-                    output=rule.output and not _ends_open(node, rule, leads, heads),
+                    output=rule.output and not contract.inputs_only and not _ends_open(node, rule, leads, heads),
                     reads=tuple((v.name if (v := node.inputs[i]) is not None else None) or "" for i in inputs),
                 )
         elif _on_integers(node):
@@ -87,7 +87,7 @@ def refusal(node: ir.Node, rule: OpRule, lifted: Mapping[str, str]) -> str | Non
     """Why this node cannot be INT8, or None."""
     if _name(node) in lifted:
         return lifted[_name(node)]
-    if rule.kind == "float":
+    if rule.kind in ("float", "within"):
         return next((reason for condition in rule.when if (reason := condition(node))), rule.because)
     for index in rule.weights:
         if not _const(node, index):
@@ -132,6 +132,8 @@ def _written_int8(
         return value is not None and value.name in codes
     producer = heads.get(producer, producer)
     rule = rules.get(producer)
+    if rule is not None and rule.kind == "within":
+        return fed[producer]
     if rule is None or refused[producer] or not rule.output:
         return False
     return rule.kind == "compute" or (rule.kind in ("follow", "share") and fed[producer])
@@ -148,7 +150,8 @@ def _fed(
     fed: dict[ir.Node, bool] = {}
     for node in graph:
         rule = rules[node]
-        indices = rule.activation_inputs(node) if rule.kind != "float" else range(len(node.inputs))
+        computes = rule.kind not in ("float", "within")
+        indices = rule.activation_inputs(node) if computes else range(len(node.inputs))
         fed[node] = any(_written_int8(node.inputs[i], rules, refused, heads, fed, codes) for i in indices)
         if rule.alone and not fed[node] and not refused[node]:
             refused[node] = rule.alone(node)
@@ -243,6 +246,7 @@ def _values(
             target = root((*free, *outputs)[0])
             parent[root(name)] = target
 
+    wanted = {name for plan in nodes.values() if plan.precision == "int8" for name in plan.reads}
     for node in graph:
         plan = nodes[_name(node)]
         if plan.precision != "int8" or plan.head is not None:
@@ -254,6 +258,8 @@ def _values(
             for out in chained.get(node, node).outputs:
                 if out.dtype in _QUANTIZABLE and (out.uses() or out.is_graph_output()):
                     written.append(add(out, rules[node].fixed_output))
+        else:
+            written += [add(out) for out in node.outputs if out.name in wanted]
         separate = rules[node].separate
         if rules[node].kind == "share" and not (separate and separate(node)):
             tie(read, written)

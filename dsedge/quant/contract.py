@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Kind = Literal["compute", "follow", "share", "fuse", "dynamic", "float"]
+Kind = Literal["compute", "follow", "share", "fuse", "within", "dynamic", "float"]
 """How an operator takes part.
 
 - compute: worth INT8 on its own account (convolutions, matrix products).
 - follow: INT8 where it lies between INT8 operators; input and output have scales of their own.
 - share: as follow, and its inputs and outputs share one scale, because it only moves or selects values.
 - fuse: INT8 only where the runtime fuses it into the operator before it (`Contract.fusions`).
+- within: float, inside of the kernel of the operator before it, which writes the result as codes where INT8 reads it.
 - dynamic: INT8 weights; activations are quantized by the runtime as they come.
 - float: never.
 """
@@ -177,6 +178,11 @@ def fuses(ops: str, *, when: tuple[Condition, ...] = (), because: str = "") -> t
     return tuple(OpRule(op, "fuse", (0,), when=when, because=because) for op in ops.split())
 
 
+def within(op: str, *, only: Callable[[ir.Node], bool], because: str) -> tuple[OpRule, ...]:
+    """A float operator inside of the kernel before it: no Q/DQ comes between."""
+    return (OpRule(op, "within", only=only, because=because),)
+
+
 def shares(
     ops: str,
     *,
@@ -250,6 +256,7 @@ class Contract:
         half: what the runtime does with weights that are stored as float16, "" where it cannot read them.
         lacks: precision that `--precision` names -> why the runtime does not have it.
         static: whether the runtime wants the length of every axis before it runs.
+        inputs_only: whether Q/DQ goes on inputs alone, because any operator takes up the quantizer behind it.
         integer_io: whether inputs and outputs of an artifact can be codes (`dsedge.quant.interface`).
     """
 
@@ -268,6 +275,7 @@ class Contract:
     half: str = ""
     lacks: Mapping[str, str] = field(default_factory=dict)
     static: bool = False
+    inputs_only: bool = False
     integer_io: bool = False
     _by_op: dict[tuple[str, str], list[OpRule]] = field(init=False, repr=False, compare=False, hash=False)
 

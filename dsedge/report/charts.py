@@ -8,7 +8,7 @@ from dsedge.report.markup import Html, tag
 from dsedge.report.text import number
 
 _WIDTH, _ROW, _BAR = 640, 34, 18
-_LABEL, _VALUE = 130, 150
+_LABEL, _VALUE = 190, 110
 
 
 def bars(rows: Sequence[tuple[str, float, float, str]], unit: str) -> Html:

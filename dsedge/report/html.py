@@ -46,6 +46,7 @@ def render(manifest: Manifest, plan: Mapping[str, Any]) -> str:
         _header(manifest, title),
         _verdict(manifest),
         _gates(manifest),
+        _candidates(manifest),
         _accuracy(manifest),
         _latency(manifest),
         _coverage(manifest, plan),
@@ -101,6 +102,29 @@ def _gates(manifest: Manifest) -> Html:
     return _section("Gates", _table(("gate", "value#", "limit#", "result", "note"), rows))
 
 
+def _candidates(manifest: Manifest) -> Html:
+    """All artifacts that there were to choose from; nothing where there was one runtime."""
+    found = summary.candidates(manifest)
+    if not found:
+        return Html("")
+    timed = [
+        (f"{row.runtime} {cells[1]}", row.median_ms, row.median_ms + (row.iqr_ms or 0.0) / 2, _bar(row.precision))
+        for row, cells in found
+        if row.median_ms is not None
+    ]
+    style = {True: "pass", False: None}
+    rows = [[tag("span", value, class_=style[row.chosen]) for value in cells] for row, cells in found]
+    return _section(
+        "Candidates",
+        bars(timed, "ms") if timed else "",
+        _table(summary.CANDIDATES, rows),
+    )
+
+
+def _bar(precision: str) -> str:
+    return "float" if precision.startswith("float") else "int8"
+
+
 def _accuracy(manifest: Manifest) -> Html:
     rows = [
         (m.name, number(m.float), number(m.quantized), number(m.drop), "" if m.samples is None else f"{m.samples:,}")
@@ -117,20 +141,38 @@ def _latency(manifest: Manifest) -> Html:
     if not manifest.latency:
         return _section("Latency", tag("p", _sentence(summary.latency(manifest)), class_="open"))
     chart = bars(
-        [
-            (x.precision, x.median_ms, x.p90_ms, "float" if x.precision.startswith("float") else "int8")
-            for x in manifest.latency
-        ],
+        [(x.precision, x.median_ms, x.p90_ms, _bar(x.precision)) for x in manifest.latency],
         "ms",
     )
     rows = [
-        (x.precision, number(x.median_ms), number(x.p90_ms), f"{x.runs:,}", x.threads, x.runtime, x.where)
+        (
+            x.precision,
+            number(x.median_ms),
+            number(x.iqr_ms),
+            number(x.p90_ms),
+            f"{x.runs:,}",
+            x.threads,
+            x.runtime,
+            x.where,
+        )
         for x in manifest.latency
     ]
-    columns = ("precision", "median ms#", "p90 ms#", "runs#", "threads#", "runtime", "where")
+    columns = ("precision", "median ms#", "IQR ms#", "p90 ms#", "runs#", "threads#", "runtime", "where")
     conditions = {key: value for x in manifest.latency for key, value in x.conditions.items()}
     facts = [(key.replace("_", " "), _condition(value)) for key, value in conditions.items()]
-    return _section("Latency", chart, _table(columns, rows), tag("h3", "Conditions"), _table(("", ""), facts))
+    slowest = [(tag("code", x.node), x.op, number(x.ms), f"{100 * x.share:.1f}") for x in manifest.costs]
+    profile = (
+        tag("h3", "What costs the most, by the runtime's own profiler"),
+        _table(("operator", "type", "ms#", "percent#"), slowest),
+    )
+    return _section(
+        "Latency",
+        chart,
+        _table(columns, rows),
+        tag("h3", "Conditions"),
+        _table(("", ""), facts),
+        profile if slowest else "",
+    )
 
 
 def _condition(value: object) -> object:

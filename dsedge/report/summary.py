@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dsedge.bundle import Gate, Latency, Manifest
+from dsedge.bundle import CandidateInfo, Gate, Latency, Manifest
 from dsedge.report.text import counted, number, size
 
-_PRECISIONS = {
+PRECISIONS = {
     "int8": "INT8",
     "int8_dynamic": "INT8 dynamic",
     "int4": "INT4",
@@ -59,7 +59,7 @@ def target(manifest: Manifest) -> str:
 def precision(manifest: Manifest) -> str:
     """The precision of the artifact as a whole, and the request where it was not plain INT8."""
     found = manifest.precision
-    return _PRECISIONS[found.precision] + ("" if found.asked == "int8" else f", asked for: {found.asked}")
+    return PRECISIONS[found.precision] + ("" if found.asked == "int8" else f", asked for: {found.asked}")
 
 
 def element(spec: Mapping[str, Any]) -> str:
@@ -108,6 +108,36 @@ def latency(manifest: Manifest) -> str:
         return f"{number(compiled.median_ms)} ms"
     ratio = f" (x{of_float.median_ms / compiled.median_ms:.2f})" if compiled.median_ms > 0 else ""
     return f"{number(of_float.median_ms)} -> {number(compiled.median_ms)} ms{ratio}"
+
+
+def candidates(manifest: Manifest) -> list[tuple[CandidateInfo, tuple[str, ...]]]:
+    """The table of all artifacts, where there were several to choose from: each with its cells, see `CANDIDATES`."""
+    if len({row.runtime for row in manifest.candidates}) < 2:
+        return []
+    return [
+        (
+            row,
+            (
+                f"{row.runtime} {row.version}",
+                PRECISIONS.get(row.precision, row.precision),
+                "" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
+                "" if row.metric is None else f"{row.metric.name} {number(row.metric.quantized)}",
+                "" if row.median_ms is None else number(row.median_ms),
+                "" if row.iqr_ms is None else number(row.iqr_ms),
+                "" if row.bytes is None else size(row.bytes),
+                f"{row.error['code']}: {row.error['what']}" if row.error else row.reason,
+            ),
+        )
+        for row in manifest.candidates
+    ]
+
+
+def costs(manifest: Manifest, shown: int) -> str:
+    """The operators that cost the most, by the runtime's own profiler; nothing where there is no profile."""
+    return ", ".join(f"{x.op} {x.node!r} {100 * x.share:.0f}%" for x in manifest.costs[:shown])
+
+
+CANDIDATES = ("runtime", "precision", "SQNR dB#", "accuracy#", "median ms#", "IQR ms#", "size#", "because")
 
 
 def operators(manifest: Manifest) -> str:

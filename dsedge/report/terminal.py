@@ -64,13 +64,19 @@ def bundle_summary(bundle: Bundle) -> RenderableType:
         ("size", summary.sizes(manifest)),
         ("latency", summary.latency(manifest)),
         ("operators", summary.operators(manifest)),
+        *(("slowest", line) for line in [summary.costs(manifest, 3)] if line),
         *(("gates", line) for line in _gates(manifest)),
         ("status", manifest.status),
         ("bundle", bundle.path),
     ]
     notes = [cell(f"note: {note}", "bold yellow") for note in manifest.notes]
     verdict = summary.verdict(manifest)
-    return Group(facts(rows), *notes, cell(verdict, "bold red" if manifest.failed else "bold"))
+    rivals = [
+        [cell(value, "bold green" if row.chosen else "red" if row.error or row.failed else "") for value in cells]
+        for row, cells in summary.candidates(manifest)
+    ]
+    compared = [table(summary.CANDIDATES, rivals, title="candidates")] if rivals else []
+    return Group(facts(rows), *compared, *notes, cell(verdict, "bold red" if manifest.failed else "bold"))
 
 
 def _gates(manifest: Manifest) -> list[Text]:
@@ -98,6 +104,7 @@ def comparison_table(bundles: Iterable[Bundle]) -> Table:
             (
                 manifest.model.name,
                 manifest.target.board,
+                manifest.runtime.name,
                 "; ".join(accuracy) or "not measured",
                 summary.sizes(manifest),
                 summary.latency(manifest) if measured else cell("not measured", "yellow"),
@@ -109,6 +116,7 @@ def comparison_table(bundles: Iterable[Bundle]) -> Table:
     columns = (
         "model",
         "target",
+        "runtime",
         "accuracy float -> INT8",
         "size float -> INT8",
         "latency float -> INT8",

@@ -33,9 +33,10 @@ main()
 """
 
 
-def interrupted(step: str, number: int, out: Path, *more: str, again: bool = False) -> Ended:
+def interrupted(step: str, number: int, out: Path, *, runtime: str = "onnxruntime", again: bool = False) -> Ended:
     # A target of this machine, so that latency is measured too.
-    arguments = ["compile", MODEL, "-t", "pos-x86", "--calib", CALIBRATION, "-o", out / "bundle", *more]
+    arguments = ["compile", MODEL, "-t", "pos-x86", "--calib", CALIBRATION, "-o", out / "bundle"]
+    arguments += ["--runtime", runtime]
     script = [sys.executable, "-c", SCRIPT, step, str(number), "again" if again else "once", *map(str, arguments)]
     done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60, env=environment())
     return Ended(done.returncode, done.stdout, done.stderr)
@@ -49,7 +50,7 @@ def test_ctrl_c(tmp_path: Path, step: str) -> None:
 
 @pytest.mark.parametrize("step", ["baseline", "build", "measure"])
 def test_ctrl_c_with_another_runtime(tmp_path: Path, step: str) -> None:
-    ended = interrupted(step, signal.SIGINT, tmp_path / "out", "--runtime", "litert")
+    ended = interrupted(step, signal.SIGINT, tmp_path / "out", runtime="litert")
     refused(ended, "DS900", "interrupted", exit_code=130)
     nothing_left(tmp_path / "out")
 

@@ -16,7 +16,7 @@ import pytest
 from attacks.hostile import BOARD, CALIBRATION, MODEL, Ended, command, environment, nothing_left, refused
 
 import dsedge
-from dsedge.bundle import workspace
+from dsedge.workspace import workspace
 
 Cli = Callable[..., Ended]
 

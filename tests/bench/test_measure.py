@@ -4,7 +4,7 @@ import platform
 
 import numpy as np
 
-from dsedge.bench.measure import measure
+from dsedge.bench.measure import Contender, measure
 
 
 def test_a_row_for_each_artifact() -> None:
@@ -18,13 +18,16 @@ def test_a_row_for_each_artifact() -> None:
 
         return run
 
-    rows = measure({name: count(name) for name in calls}, {"x": np.ones((40, 40))}, "some runtime 1.0", threads=2)
+    feeds = {"x": np.ones((40, 40))}
+    rows = measure([Contender("some runtime 1.0", name, count(name), feeds) for name in calls], threads=2)
     assert [row.precision for row in rows] == ["float32", "int8"]
     for row in rows:
         assert row.runtime == "some runtime 1.0"
         assert row.threads == 2
         assert 20 <= row.runs <= 300
         assert 0 < row.median_ms <= row.p90_ms
+        assert 0 <= row.iqr_ms <= row.p90_ms
+        assert row.conditions["inputs"] == "x 40x40"
         assert platform.machine() in row.where
         assert {"cpu", "cores", "load_1min", "governor", "method"} <= set(row.conditions)
     assert calls["float32"] == calls["int8"] >= rows[0].runs

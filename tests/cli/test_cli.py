@@ -173,7 +173,7 @@ def test_check_lists_every_unsupported_operator(run: Run, tmp_path: Path) -> Non
 def test_check_previews_the_plan(run: Run) -> None:
     code, out, err = run("check", DIGITS / "digits_cnn.onnx", "-t", "pos")
     assert (code, err) == (0, "")
-    assert "runs every operator" in out and "onnxruntime/x86-vnni" in out
+    assert "runs every operator" in out and "/x86-vnni" in out
     code, out, _ = run("check", DIGITS / "digits_cnn.onnx", "-t", "pos", "--json")
     found = json.loads(out)
     assert code == 0 and found["target"] == "pos-x86" and found["runtimes"]["onnxruntime"] == []
@@ -227,7 +227,7 @@ def test_ctrl_c_in_mid_compile_leaves_nothing(tmp_path: Path) -> None:
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, ""), errors
     assert errors.startswith("error[DS900]")
-    assert list(out.parent.iterdir()) == []
+    assert not out.parent.exists()
 
 
 def test_a_reader_that_goes_away() -> None:

@@ -53,7 +53,7 @@ def test_a_failed_gate_is_exit_code_1(tmp_path: Path) -> None:
     target = tmp_path / "tiny.toml"
     target.write_text('extends = "pos-x86"\n[budgets]\nsize_mb = 0.001\n')
     data = ("--calib", DIGITS / "calibration.npz", "-o", tmp_path / "b")
-    done = dsedge("compile", DIGITS / "digits_cnn.onnx", "-t", target, *data)
+    done = dsedge("compile", DIGITS / "digits_cnn.onnx", "-t", target, "--runtime", "onnxruntime", *data)
     assert done.returncode == 1, done.stderr
     assert "FAIL  size_mb" in done.stdout and "failed: size_mb" in done.stdout
     assert (tmp_path / "b" / "manifest.json").is_file()

@@ -83,7 +83,7 @@ def test_the_plan_lists_what_reads_codes(tmp_path: Path) -> None:
 
 def test_it_is_accepted_as_it_is(tmp_path: Path) -> None:
     _, path = _quantized(tmp_path)
-    bundle = dsedge.compile(path, target="pos-x86", output=tmp_path / "out")
+    bundle = dsedge.compile(path, target="pos-x86", runtime="onnxruntime", output=tmp_path / "out")
     manifest = bundle.manifest
     assert manifest.calibration is None
     assert "the model came quantized: scales and placement are its own" in manifest.notes
@@ -94,7 +94,7 @@ def test_it_is_accepted_as_it_is(tmp_path: Path) -> None:
 def test_pairs_that_do_not_run_in_int8_are_named(tmp_path: Path) -> None:
     # s8 asymmetric activations: ONNX Runtime on x86 leaves them in float.
     _, path = _quantized(tmp_path, activation=QuantType.QInt8)
-    notes = dsedge.compile(path, target="pos-x86", output=tmp_path / "out").manifest.notes
+    notes = dsedge.compile(path, target="pos-x86", runtime="onnxruntime", output=tmp_path / "out").manifest.notes
     assert any("has Q/DQ pairs and runs in float here" in note for note in notes)
 
 

@@ -78,6 +78,37 @@ DATA: dict[str, Any] = {
     "notes": [],
 }
 
+CANDIDATES: list[dict[str, Any]] = [
+    {
+        "runtime": "onnxruntime",
+        "version": "1.31.1",
+        "precision": "int8",
+        "sqnr_db": 35.12,
+        "metric": {"name": "top1", "float": 98.61, "quantized": 98.33, "drop": 0.28, "samples": 360},
+        "median_ms": 1.6,
+        "iqr_ms": 0.05,
+        "bytes": 100_000,
+        "chosen": True,
+        "reason": "the fastest that passes its gates",
+    },
+    {
+        "runtime": "litert",
+        "version": "2.3.0",
+        "precision": "int8",
+        "median_ms": 3.2,
+        "iqr_ms": 0.25,
+        "bytes": 90_000,
+        "failed": ["latency_vs_float"],
+        "reason": "slower than the fastest float artifact",
+    },
+    {
+        "runtime": "openvino",
+        "version": "2026.2",
+        "precision": "int8",
+        "reason": "not made",
+        "error": {"code": "DS401", "where": None, "what": "the graph cannot be written", "because": None, "hint": None},
+    },
+]
 NOT_MEASURED: dict[str, Any] = {
     "latency": [],
     "gates": [
@@ -98,6 +129,12 @@ def manifest() -> MakeManifest:
 @pytest.fixture
 def unmeasured(manifest: MakeManifest) -> Manifest:
     return manifest(**NOT_MEASURED)
+
+
+@pytest.fixture
+def several(manifest: MakeManifest) -> Manifest:
+    """Of a bundle that was chosen among several runtimes."""
+    return manifest(candidates=CANDIDATES, costs=[{"node": "conv_1", "op": "QLinearConv", "ms": 0.4, "share": 0.256}])
 
 
 @pytest.fixture

@@ -50,10 +50,12 @@ def poisoned(data: Any) -> Any:
     return HOSTILE if isinstance(data, str) and data not in fixed else data
 
 
-def test_hostile_names_stay_text(manifest: Callable[..., Manifest], plan: dict[str, Any]) -> None:
-    data = poisoned(manifest(notes=["a note"]).to_json())
+def test_hostile_names_stay_text(several: Manifest, plan: dict[str, Any]) -> None:
+    several = several.model_copy(update={"notes": ["a note"]})
+    data = poisoned(several.to_json())
     data["latency"][0]["conditions"] = {HOSTILE: HOSTILE}
-    clean = Page(render(manifest(notes=["a note"]), plan))
+    data["candidates"][1]["runtime"] += "another"
+    clean = Page(render(several, plan))
     attacked = Page(render(Manifest.model_validate(data), poisoned(plan)))
     kinds = {name for name, _ in attacked.elements}
     assert kinds <= {name for name, _ in clean.elements}, "the hostile strings made an element"
@@ -78,6 +80,22 @@ def test_bars_are_in_proportion(manifest: Callable[..., Manifest], plan: dict[st
     bars = [given for name, given in page.elements if name == "rect" and given["height"] == "18" and "rx" in given]
     widths = {given["class"]: float(given["width"] or 0) for given in bars}
     assert abs(widths["float"] / widths["int8"] - 4.0 / 1.6) < 0.01
+
+
+def test_candidates_are_drawn_and_listed(several: Manifest, plan: dict[str, Any]) -> None:
+    page = Page(render(several, plan))
+    bars = [given for name, given in page.elements if name == "rect" and given["height"] == "18" and "rx" in given]
+    one, other = (float(given["width"] or 0) for given in bars[:2])
+    assert abs(other / one - 2.0) < 0.01 and len(bars) == 4, "what was not timed has no bar"
+    for words in (
+        "conv_1",
+        "QLinearConv",
+        "25.6",
+        "litert INT8",
+        "slower than the fastest float artifact",
+        "DS401: the graph cannot be",
+    ):
+        assert words in page.text, words
 
 
 def test_everything_is_told(manifest: Callable[..., Manifest], plan: dict[str, Any]) -> None:

@@ -39,6 +39,19 @@ def test_summary_says_everything(bundle: Callable[..., Bundle]) -> None:
         assert words in shown, words
 
 
+def test_candidates_stand_in_a_table(bundle: Callable[..., Bundle], several: Manifest) -> None:
+    rows = [row.model_dump() for row in several.candidates]
+    costs = [cost.model_dump() for cost in several.costs]
+    lines = text(bundle_summary(bundle(candidates=rows, costs=costs))).splitlines()
+    assert any("slowest" in line and "QLinearConv 'conv_1' 26%" in line for line in lines)
+    (winner,) = [line for line in lines if "the fastest that passes its gates" in line]
+    for words in ("onnxruntime 1.31.1", "INT8", "35.1", "top1 98.33", "1.60", "0.05", "100 kB"):
+        assert words in winner, words
+    assert any("litert 2.3.0" in line and "slower than the fastest float" in line for line in lines)
+    assert any("openvino 2026.2" in line and "DS401: the graph cannot be written" in line for line in lines)
+    assert "median ms" not in text(bundle_summary(bundle("one", candidates=rows[:1]))), "one runtime: nothing to choose"
+
+
 def test_the_distance_from_the_graph_is_told_in_steps(bundle: Callable[..., Bundle]) -> None:
     near = {"sqnr_db": 35.1, "max_abs": 0.1, "top1_agreement": None, "samples": 4, "reference_sqnr_db": 35.0}
     steps = [{"max": 1, "exact": 0.984}, None, {"max": 2, "exact": 0.991}]

@@ -43,6 +43,7 @@ def test_within_three_tenths_of_a_point(name: str, target: str, tmp_path: Path) 
     bundle = dsedge.compile(
         model,
         target=target,
+        runtime="onnxruntime",
         calibration={key: array[:CALIBRATION] for key, array in inputs.items()},
         evaluate=(
             {key: array[CALIBRATION:] for key, array in inputs.items()} | {"labels": labels[CALIBRATION:]},

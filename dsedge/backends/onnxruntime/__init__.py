@@ -12,10 +12,23 @@ from dsedge.backends.onnxruntime.contract import contract
 from dsedge.backends.onnxruntime.guard import guard
 from dsedge.backends.onnxruntime.lower import lower
 from dsedge.backends.onnxruntime.prepare import prepare
+from dsedge.backends.onnxruntime.profile import profile
 from dsedge.backends.onnxruntime.support import unsupported
 from dsedge.bench.runner import load_onnxruntime as load
 
-__all__ = ["EXTRA", "NAME", "RUNNER", "audit", "build", "contract", "load", "prepare", "unsupported", "version"]
+__all__ = [
+    "EXTRA",
+    "NAME",
+    "RUNNER",
+    "audit",
+    "build",
+    "contract",
+    "load",
+    "prepare",
+    "profile",
+    "unsupported",
+    "version",
+]
 
 NAME = "onnxruntime"
 EXTRA = ""

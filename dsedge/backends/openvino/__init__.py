@@ -1,0 +1,73 @@
+"""OpenVINO: the artifact is its intermediate representation, `model.xml` with the weights in `model.bin`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from dsedge.backends.base import Artifact
+from dsedge.backends.openvino.audit import audit, executed
+from dsedge.backends.openvino.biases import add_biases
+from dsedge.backends.openvino.contract import contract
+from dsedge.backends.openvino.convert import convert
+from dsedge.backends.openvino.sums import merge_sums
+from dsedge.backends.openvino.support import unsupported
+from dsedge.bench.runner import load_openvino as load
+
+__all__ = [
+    "EXTRA",
+    "NAME",
+    "RUNNER",
+    "audit",
+    "build",
+    "contract",
+    "load",
+    "operators",
+    "prepare",
+    "unsupported",
+    "version",
+]
+
+NAME = "openvino"
+EXTRA = "openvino"
+RUNNER = Path(__file__).parents[2] / "bench" / "runner.py"
+
+
+def version() -> str | None:
+    """The installed version of openvino."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("openvino")
+    except PackageNotFoundError:
+        return None
+
+
+def prepare(model: ir.Model) -> ir.Model:
+    """The model itself: the plugin's kernels take the operators as they are."""
+    return model
+
+
+def build(model: ir.Model, folder: Path) -> Artifact:
+    """Write a float or Q/DQ graph as `model.xml` and `model.bin`; with weights in float16, all that is float is."""
+    import openvino
+
+    converted = convert(model)
+    merge_sums(converted)
+    add_biases(converted)
+    path = folder / "model.xml"
+    openvino.save_model(converted, path, compress_to_fp16=_holds_halves(model))
+    return Artifact(path, (path.with_suffix(".bin"),))
+
+
+def operators(path: Path) -> list[tuple[str, str]]:
+    """What the plugin executes on this machine, and in which precision."""
+    ends = ("Const", "Input", "Output")
+    return [(operator.kind, operator.precision) for operator in executed(path) if operator.kind not in ends]
+
+
+def _holds_halves(model: ir.Model) -> bool:
+    """Whether weights are stored as float16; the frontend widens each, and the writer narrows all."""
+    return any(value.dtype == ir.DataType.FLOAT16 for value in model.graph.initializers.values())

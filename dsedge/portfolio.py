@@ -1,0 +1,190 @@
+"""Portfolio: what each of a target's runtimes makes of the model, one after another, each by its own contract.
+
+A runtime that fails is a row with its error, not the end, as long as another one succeeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsedge import candidate, verify
+from dsedge.accuracy import Evaluate, judge_by
+from dsedge.backends.base import Backend, alternatives
+from dsedge.bundle import Latency, PassInfo
+from dsedge.candidate import Baseline, Candidate, Tried
+from dsedge.choose import Failed, Option
+from dsedge.data import Data
+from dsedge.errors import DsedgeError
+from dsedge.given import accept
+from dsedge.layout import Layout, find_layout
+from dsedge.model import Model
+from dsedge.passes.normalize import normalize
+from dsedge.quant.existing import without_pairs
+from dsedge.quant.interface import require_io_dtype
+from dsedge.quant.observers import Method
+from dsedge.quant.precision import Request, parse_request, require_available, require_matches
+from dsedge.search import search
+from dsedge.steps import Steps
+from dsedge.streaming import open_samples
+from dsedge.target import Target
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was asked for, the same for every runtime.
+
+    Attributes:
+        target: the board.
+        request: the precision.
+        given: the model came with Q/DQ pairs of its own.
+        calibration, evaluate, max_drop, recipe: as `compile` takes them.
+        method: how ranges are chosen.
+        io_layout, io_dtype, strict: as `compile` takes them.
+        alternatives: whether runtimes may try other precisions beside the one that was asked for.
+    """
+
+    target: Target
+    request: Request
+    given: bool
+    calibration: str | Path | Iterable[Any]
+    evaluate: Evaluate | None
+    max_drop: float | None
+    recipe: str | Path | None
+    method: Method
+    io_layout: str | None
+    io_dtype: str
+    strict: bool
+    alternatives: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one runtime made of the model.
+
+    Attributes:
+        backend: of the runtime.
+        model: normalized, with the artifact's interface.
+        floats: the same without Q/DQ pairs of its own.
+        layout: of its inputs and outputs.
+        data: the calibration samples.
+        base: the float artifact.
+        tries: what came of the precision that was asked for, then of the runtime's alternatives to it.
+        failed: the alternatives that could not be made.
+        notes: what a reader must know of the runtime.
+        float_time: the float artifact's, None when not measured.
+    """
+
+    backend: Backend
+    model: Model
+    floats: Model
+    layout: Layout
+    data: Data
+    base: Baseline
+    tries: list[Tried]
+    failed: list[Failed]
+    notes: list[str]
+    float_time: Latency | None = None
+
+    @property
+    def found(self) -> list[Candidate]:
+        """The artifacts beside the float one."""
+        return [tried.found for tried in self.tries if tried.found]
+
+    def is_alternative(self, chosen: Candidate) -> bool:
+        """Whether an artifact has another precision than the one that was asked for."""
+        return any(tried.found is chosen for tried in self.tries[1:])
+
+    @property
+    def runtime(self) -> str:
+        """Name and version of the runtime."""
+        return f"{self.backend.NAME} {self.backend.version()}"
+
+
+def enter_all(options: Sequence[Option], job: Job, folder: Path, steps: Steps) -> tuple[list[Entry], list[Failed]]:
+    """Compile for each runtime, in a folder of its own below the workspace.
+
+    Returns:
+        What was made, and the runtimes that failed.
+
+    Raises:
+        DsedgeError: the first error, when all fail.
+    """
+    entries, failures = [], []
+    for option in options:
+        name = option.backend.NAME
+        try:
+            entries.append(enter(option, job, folder / name, steps.of(name) if len(options) > 1 else steps))
+        except DsedgeError as error:
+            failures.append(Failed(option.backend, error))
+    if not entries:
+        raise failures[0].error
+    return entries, failures + [failed for entry in entries for failed in entry.failed]
+
+
+def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
+    """Compile for one runtime: normalize -> layout -> baseline -> search. Nothing is timed.
+
+    Args:
+        option: the runtime, and the model as it wants it.
+        job: what was asked for.
+        folder: for its artifacts; it is made.
+        steps: the record.
+    """
+    folder.mkdir()
+    source, backend = option.model, option.backend
+    contract = backend.contract(job.target)
+    codes = require_io_dtype(job.io_dtype, contract)
+    with steps("data"):
+        samples = open_samples(job.calibration, source, recipe=job.recipe)
+        judge = judge_by(job.evaluate, job.max_drop, source, job.recipe)
+    with steps("normalize", changed=True) as notes:
+        model, records = normalize(source)
+        model.graph.metadata_props["fingerprint"] = source.fingerprint  # for files that carry metadata
+        first = samples.head(verify.GOLDEN_SAMPLES)
+        difference = verify.same_function(source, model, first, optimize=not job.given)
+        notes.append(f"outputs differ by at most {difference:.2g} from the original's")
+        if job.request.entries:
+            asked_of = backend.prepare(model.graph) if job.request.calibrates else model.graph
+            coded = [spec.name for spec in source.inputs if codes != "float" and spec.dtype == "float32"]
+            require_matches(job.request, asked_of.graph, contract, codes=coded)
+        floats = normalize(source.with_graph(without_pairs(source.graph)))[0] if job.given else model
+    for r in records:
+        steps.add(PassInfo(name=r.name, seconds=round(r.seconds, 4), changed=r.changed, notes=list(r.notes)))
+    with steps("layout", changed=job.io_layout is not None):
+        layout = find_layout(model, job.io_layout)
+        samples, judge = layout.data(samples), layout.judge(judge, model) if judge else None
+        model, floats = layout.model(model), layout.model(floats)
+    with steps("baseline"):
+        base = candidate.baseline(floats, backend, folder, judge.data if judge and judge.data else samples, judge)
+    if job.given:
+        asked = accept(model, base, backend, job.target, judge, folder, steps, io_dtype=codes, strict=job.strict)
+        return Entry(backend, model, floats, layout, samples, base, [asked], [], option.notes)
+
+    def tried(request: Request, where: Path) -> Tried:
+        return search(
+            model,
+            base,
+            backend,
+            job.target,
+            samples,
+            job.method,
+            judge,
+            where,
+            steps,
+            request,
+            io_dtype=codes,
+            strict=job.strict,
+        )
+
+    tries, failed = [tried(job.request, folder)], []
+    for precision in alternatives(backend, job.target) if job.alternatives else ():
+        try:
+            require_available(request := parse_request(precision), contract)
+            (folder / precision).mkdir()
+            tries.append(tried(request, folder / precision))
+        except DsedgeError as error:
+            failed.append(Failed(backend, error, precision))
+    return Entry(backend, model, floats, layout, samples, base, tries, failed, option.notes)
