@@ -26,7 +26,7 @@ from dsedge.passes.normalize import normalize
 from dsedge.verify import predictor
 from tests.backends.litert.harness import affine, interpreter
 
-EVERY, TIMEOUT = 9, 120.0
+EVERY, TIMEOUT = 13, 120.0
 """Which part of the cases, and seconds for all of them."""
 NEWEST = 25
 UNCLEAR = ("test_resize_downsample_scales_linear_align_corners",)
