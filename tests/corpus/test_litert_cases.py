@@ -26,7 +26,7 @@ from dsedge.passes.normalize import normalize
 from dsedge.verify import predictor
 from tests.backends.litert.harness import affine, interpreter
 
-EVERY, TIMEOUT = 9, 120.0
+EVERY, TIMEOUT = 13, 120.0
 """Which part of the cases, and seconds for all of them."""
 NEWEST = 25
 UNCLEAR = ("test_resize_downsample_scales_linear_align_corners",)
@@ -112,7 +112,10 @@ def outcome(model: onnx.ModelProto, feeds: Feeds, expected: list[Any] | None, rt
     if refused:
         return "refused" if all(finding.reason for finding in refused) else "refused without a reason"
     if expected is None:
-        expected = predictor(ir.from_proto(model), optimize=False)(feeds)
+        try:
+            expected = predictor(ir.from_proto(model), optimize=False)(feeds)
+        except DsedgeError:
+            return "refused"  # by the reference
     found = interpreter(content)({name: feeds[name] for name in (spec.name for spec in source.inputs)})
     for value, other in zip(model.graph.output, expected, strict=True):
         mine, wanted = found[value.name], np.asarray(other)

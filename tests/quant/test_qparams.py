@@ -52,6 +52,13 @@ def test_zero_is_exact_and_the_ends_are_within_a_step(format: NumberFormat) -> N
             assert params.zero_point == (0 if format.dtype == "int8" else 128)
 
 
+def test_where_nothing_but_zero_was_seen_the_scale_is_an_ordinary_one() -> None:
+    """One near zero would make a product with it far too great, and its bias too large for 32 bits."""
+    for dtype in ("int8", "uint8"):
+        found = activation_qparams(0.0, 0.0, NumberFormat(dtype, symmetric=False))
+        assert 0.001 < float(found.scale) < 0.1
+
+
 @pytest.mark.parametrize("format", [U8, S8], ids=str)
 def test_quantize_is_what_the_runtime_executes(format: NumberFormat) -> None:
     for low, high in RANGES:
