@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from dsedge.backends.litert.packing import Aligned, Parameters
 from dsedge.errors import BuildError
 from dsedge.quant.plan import QParams
 
 MAX_BYTES = 2**31 - 1
 """A flatbuffer's offsets are signed 32 bits."""
 _SCHEMA_VERSION = 3
-_ALIGNMENT = 16
 _TYPES = {
     "float32": "FLOAT32",
     "float16": "FLOAT16",
@@ -70,6 +70,7 @@ class Flatbuffer:
         self._buffers: list[Any] = [schema.BufferT()]  # the first is empty, by convention: that of every activation
         self._by_content: dict[bytes, int] = {}
         self._bytes = 0
+        self._parameters: dict[bytes, Any] = {}
         self._names: set[str] = set()
 
     def activation(self, name: str, shape: Sequence[int], dtype: str, qparams: QParams | None = None) -> Tensor:
@@ -112,11 +113,7 @@ class Flatbuffer:
         tensor.type = getattr(self.schema.TensorType, _TYPES[dtype])
         tensor.hasRank = True
         if qparams is not None:
-            quantization = self.schema.QuantizationParametersT()
-            quantization.scale = qparams.scale.reshape(-1).astype(np.float32)
-            quantization.zeroPoint = qparams.zero_point.reshape(-1).astype(np.int64)
-            quantization.quantizedDimension = qparams.axis or 0
-            tensor.quantization = quantization
+            tensor.quantization = Parameters(qparams, self._parameters)
         self._tensors.append(tensor)
         return Tensor(len(self._tensors) - 1, shape, dtype, qparams, buffer != 0)
 
@@ -222,7 +219,7 @@ class Flatbuffer:
             buffer = schema.BufferT()
             buffer.data = np.frombuffer(content, np.uint8)
             self._buffers.append(buffer)
-        model.buffers = [_Aligned(buffer) for buffer in self._buffers]
+        model.buffers = [Aligned(buffer) for buffer in self._buffers]
         builder = flatbuffers.Builder(self._bytes + 2**16)
         try:
             builder.Finish(model.Pack(builder), b"TFL3")
@@ -259,25 +256,3 @@ class Flatbuffer:
         entry.builtinCode, entry.version = code, version
         entry.deprecatedBuiltinCode = min(code, _PLACEHOLDER)
         return entry
-
-
-class _Aligned:
-    """A buffer whose data begins on a boundary; the generated classes know no alignment of vectors."""
-
-    def __init__(self, buffer: Any) -> None:
-        self.buffer = buffer
-
-    def Pack(self, builder: Any) -> Any:  # the name that the generated classes call
-        from ai_edge_litert import schema_py_generated as schema
-
-        data = self.buffer.data
-        offset = None
-        if data is not None and len(data):
-            builder.StartVector(1, len(data), _ALIGNMENT)
-            builder.head -= len(data)
-            builder.Bytes[builder.head : builder.head + len(data)] = data.tobytes()
-            offset = builder.EndVector()
-        schema.BufferStart(builder)
-        if offset is not None:
-            schema.BufferAddData(builder, offset)
-        return schema.BufferEnd(builder)
