@@ -19,6 +19,7 @@ import pytest
 from graphs import Net
 from onnx import TensorProto, helper, numpy_helper
 
+from dsedge.quant import contract as quant_contract
 from dsedge.quant.contract import OpRule
 from dsedge.target import load_target
 
@@ -215,4 +216,4 @@ def test_the_operator_of_contributing() -> None:
     rules = names["OPERATORS"]
     assert rules and all(isinstance(rule, OpRule) for rule in rules)
     named = set(re.findall(r"^- `(\w+)`:", CONTRIBUTING, re.MULTILINE))
-    assert named and named <= set(names)
+    assert named and named <= set(vars(quant_contract))
