@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Protocol, cast
@@ -159,6 +160,14 @@ def alternatives(backend: Backend, target: Target) -> tuple[str, ...]:
     """
     found: Callable[[Target], tuple[str, ...]] = getattr(backend, "alternatives", lambda target: ())
     return found(target)
+
+
+def installed_version(package: str) -> str | None:
+    """The version of an installed distribution, None when it is missing."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def available() -> dict[str, str]:

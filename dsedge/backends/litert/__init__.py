@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from dsedge.backends.base import Artifact, Predict
+from dsedge.backends.base import Artifact, Predict, installed_version
 from dsedge.backends.litert.audit import audit
 from dsedge.backends.litert.contract import contract
 from dsedge.backends.litert.emit import emit
@@ -37,13 +37,7 @@ RUNNER = Path(__file__).parents[2] / "bench" / "runner.py"
 
 def version() -> str | None:
     """The installed version of ai-edge-litert."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    try:
-        return installed("ai-edge-litert")
-    except PackageNotFoundError:
-        return None
+    return installed_version("ai-edge-litert")
 
 
 def build(model: ir.Model, folder: Path) -> Artifact:

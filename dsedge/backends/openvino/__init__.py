@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from dsedge.backends.base import Artifact
+from dsedge.backends.base import Artifact, installed_version
 from dsedge.backends.openvino.audit import audit, executed
 from dsedge.backends.openvino.biases import add_biases
 from dsedge.backends.openvino.contract import contract
@@ -36,13 +36,7 @@ RUNNER = Path(__file__).parents[2] / "bench" / "runner.py"
 
 def version() -> str | None:
     """The installed version of openvino."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    try:
-        return installed("openvino")
-    except PackageNotFoundError:
-        return None
+    return installed_version("openvino")
 
 
 def prepare(model: ir.Model) -> ir.Model:
