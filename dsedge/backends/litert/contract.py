@@ -13,9 +13,9 @@ import onnx_ir as ir
 from dsedge.backends.litert.codes import bounds_of
 from dsedge.backends.litert.hybrid import HYBRID, RECURRENT, TABLE, gathered_axis, reads_a_table, small_table
 from dsedge.backends.litert.ops.broadcast import number
-from dsedge.backends.litert.ops.linear import gemm_axis
 from dsedge.backends.litert.ops.pooling import average_in_float, divides_by_window
 from dsedge.model import static_shape
+from dsedge.quant.conditions import constant_bias, gemm_axis, matrix_weight, values_only
 from dsedge.quant.contract import (
     Contract,
     NumberFormat,
@@ -51,11 +51,6 @@ def _volume(node: ir.Node) -> str | None:
     return "CONV_3D has no INT8 kernel" if _rank(node) == 5 else None
 
 
-def _constant_bias(node: ir.Node) -> str | None:
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    return "its bias is not a constant" if bias is not None and bias.const_value is None else None
-
-
 def _plain_gemm(node: ir.Node) -> str | None:
     if node.attributes.get_float("alpha", 1.0) != 1.0 or node.attributes.get_float("beta", 1.0) != 1.0:
         return "alpha or beta is not 1, and FULLY_CONNECTED adds the bias on the accumulator's grid"
@@ -70,10 +65,6 @@ def _plain_gemm(node: ir.Node) -> str | None:
 
 def _of_activations(node: ir.Node) -> bool:
     return len(node.inputs) > 1 and node.inputs[1] is not None and node.inputs[1].const_value is None
-
-
-def _matrix_weight(node: ir.Node) -> str | None:
-    return None if _rank(node, 1) == 2 else "its weight is not a matrix"
 
 
 def _constant_bounds(node: ir.Node) -> str | None:
@@ -102,13 +93,6 @@ def _by_a_number(node: ir.Node) -> bool:
 
 def _unit_elu(node: ir.Node) -> str | None:
     return None if node.attributes.get_float("alpha", 1.0) == 1.0 else "ELU has no factor, alpha must be 1"
-
-
-def _values_only(node: ir.Node) -> str | None:
-    indices = node.outputs[1] if len(node.outputs) > 1 else None
-    if indices is not None and (indices.uses() or indices.is_graph_output()):
-        return "its second output, the indices, is used"
-    return None
 
 
 def _with_a_constant(node: ir.Node) -> str | None:
@@ -163,18 +147,18 @@ OPERATORS: tuple[OpRule, ...] = (
         "Conv",
         axis=0,
         bias=2,
-        when=(_volume, _constant_bias),
+        when=(_volume, constant_bias),
         because="CONV_2D or DEPTHWISE_CONV_2D, per-channel weights",
     ),
     *weighted(
         "ConvTranspose",
         axis=_transposed_axis,
         bias=2,
-        when=(_constant_bias,),
+        when=(constant_bias,),
         because="TRANSPOSE_CONV, per-channel weights",
     ),
     *weighted("Gemm", axis=gemm_axis, bias=2, when=(_plain_gemm,), because="FULLY_CONNECTED, per-channel weights"),
-    *weighted("MatMul", axis=1, when=(_matrix_weight,), because="FULLY_CONNECTED, per-channel weights"),
+    *weighted("MatMul", axis=1, when=(matrix_weight,), because="FULLY_CONNECTED, per-channel weights"),
     *follows("Add Sub Mul", inputs=None, ends=_is_result, because="codes in, codes out"),
     *follows(
         "GlobalAveragePool ReduceMean ReduceSum", ends=True, because="MEAN or SUM of codes, less to convert behind it"
@@ -192,7 +176,7 @@ OPERATORS: tuple[OpRule, ...] = (
     *follows("ArgMax ArgMin", ends=True, because="the greatest code is the greatest value"),
     *follows("Relu", because="the activation of the operator before it, or of a product with one"),
     *follows("Clip", when=(_constant_bounds,), because="the activation of the operator before it, or where codes end"),
-    *shares("MaxPool", ends=True, when=(_values_only,), because="the greatest code is the greatest value"),
+    *shares("MaxPool", ends=True, when=(values_only,), because="the greatest code is the greatest value"),
     *shares("GlobalMaxPool ReduceMax ReduceMin", ends=True, because="the greatest code is the greatest value"),
     *shares("Concat", inputs=None, because="one scale for all inputs: codes are copied"),
     *shares("Resize", because="codes are copied, or lie between two others"),

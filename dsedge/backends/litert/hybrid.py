@@ -12,9 +12,9 @@ import math
 
 import onnx_ir as ir
 
-from dsedge.backends.litert.ops.linear import gemm_axis
 from dsedge.backends.litert.ops.unrolled import MAX_STEPS
 from dsedge.model import static_shape
+from dsedge.quant.conditions import gemm_axis
 from dsedge.quant.contract import OpRule, dynamic
 
 _LEAST_TERMS, _LEAST_OUTPUTS = 64, 32

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from dsedge.backends.onnxruntime.sub_pixel import obstacle
 from dsedge.model import dims, static_shape
+from dsedge.quant.conditions import constant_bias, gemm_axis, matrix_weight, values_only
 from dsedge.quant.contract import (
     Contract,
     NumberFormat,
@@ -66,10 +67,6 @@ _LANES, _LARGEST_RAGGED = 16, 9
 """On x86, the INT8 kernel of a depthwise convolution takes `_LANES` channels at a time and the rest one by one: where
 there is a rest, and more than `_LARGEST_RAGGED` taps, the float one is faster. `tools/depthwise_threshold.py` measures
 it."""
-
-
-def _gemm_axis(node: ir.Node) -> int:
-    return 0 if node.attributes.get_int("transB", 0) else 1
 
 
 def _plain_gemm(node: ir.Node) -> str | None:
@@ -143,7 +140,7 @@ def _large_enough(node: ir.Node) -> str | None:
 def _bias_per_column(node: ir.Node) -> str | None:
     bias = static_shape(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
     weight = static_shape(node.inputs[1]) if node.inputs[1] is not None else None
-    if bias is not None and weight is not None and bias != (weight[_gemm_axis(node)],):
+    if bias is not None and weight is not None and bias != (weight[gemm_axis(node)],):
         return "its bias does not have a number for each column"
     return None
 
@@ -172,25 +169,6 @@ def _worth_blocks(node: ir.Node) -> str | None:
     weight = static_shape(value) if value is not None else None
     if weight is not None and math.prod(weight) < _LEAST_BLOCKED:
         return f"{math.prod(weight)} weights are too few for INT4 to make the model smaller or faster"
-    return None
-
-
-def _constant_bias(node: ir.Node) -> str | None:
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    return "its bias is not a constant" if bias is not None and bias.const_value is None else None
-
-
-def _matrix_weight(node: ir.Node) -> str | None:
-    weight = node.inputs[1]
-    if weight is None or weight.shape is None or len(weight.shape) != 2:
-        return "its weight is not a matrix"
-    return None
-
-
-def _values_only(node: ir.Node) -> str | None:
-    indices = node.outputs[1] if len(node.outputs) > 1 else None
-    if indices is not None and (indices.uses() or indices.is_graph_output()):
-        return "its second output, the indices, is used"
     return None
 
 
@@ -266,7 +244,7 @@ def _conv(x86: bool) -> tuple[OpRule, ...]:
         bias=2,
         alone=_too_light if x86 else None,
         open_end=is_pointwise,
-        when=(_constant_bias, _thin_volume, *((_ragged,) if x86 else ())),
+        when=(constant_bias, _thin_volume, *((_ragged,) if x86 else ())),
         because="QLinearConv, per-channel weights",
     )
 
@@ -274,13 +252,13 @@ def _conv(x86: bool) -> tuple[OpRule, ...]:
 OPERATORS: tuple[OpRule, ...] = (
     *weighted(
         "Gemm",
-        axis=_gemm_axis,
+        axis=gemm_axis,
         bias=2,
         output=False,
         when=(_plain_gemm, _large_enough),
         because="QGemm, float result",
     ),
-    *weighted("MatMul", axis=1, when=(_matrix_weight, _large_enough), because="QLinearMatMul, per-column weights"),
+    *weighted("MatMul", axis=1, when=(matrix_weight, _large_enough), because="QLinearMatMul, per-column weights"),
     *follows("Add Mul", inputs=None, because="QLinearAdd / QLinearMul: a float one would convert both sides"),
     *follows("Sigmoid LeakyRelu", because="a table of 256 entries"),
     *follows("HardSwish", because="QLinearAdd, whose codes end at 0 and 6, and QLinearMul"),
@@ -297,7 +275,7 @@ OPERATORS: tuple[OpRule, ...] = (
         when=(_rows_of_table, _large_table),
         because="a table in INT8, a scale for each row; the rows that are read become float",
     ),
-    *shares("MaxPool", ends=True, when=(_values_only,), because="the greatest code is the greatest value"),
+    *shares("MaxPool", ends=True, when=(values_only,), because="the greatest code is the greatest value"),
     *shares("ReduceMax", ends=True, because="the greatest code is the greatest value"),
     *shares("Concat", inputs=None, separate=_clipped_apart, because="one scale for all inputs: codes are copied"),
     *shares("Resize", when=(_nearest,), because="copies codes"),
@@ -321,11 +299,11 @@ OPERATORS: tuple[OpRule, ...] = (
 _BLOCKS = "INT4 in blocks of 32, activations rounded to INT8 as they come"
 
 BLOCKED: tuple[OpRule, ...] = (
-    *dynamic("MatMul", weights=(1,), axis=0, when=(_matrix_weight,), because=f"MatMulNBits: {_BLOCKS}"),
+    *dynamic("MatMul", weights=(1,), axis=0, when=(matrix_weight,), because=f"MatMulNBits: {_BLOCKS}"),
     *dynamic(
         "Gemm",
         weights=(1,),
-        axis=lambda node: 1 - _gemm_axis(node),
+        axis=lambda node: 1 - gemm_axis(node),
         when=(_plain_gemm, _bias_per_column),
         because=f"MatMulNBits: {_BLOCKS}",
     ),

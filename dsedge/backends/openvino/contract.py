@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from dsedge.quant.conditions import gemm_axis, matrix_weight, values_only
 from dsedge.quant.contract import Contract, NumberFormat, OpRule, follows, fuses, shares, stays_float, weighted, within
 from dsedge.target import Target
 
 _ACTIVATIONS = "Relu Clip LeakyRelu PRelu Elu Gelu HardSwish HardSigmoid Sigmoid Tanh Mish Softplus"
 _COPIES = "Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Gather DepthToSpace SpaceToDepth"
-
-
-def _gemm_axis(node: ir.Node) -> int:
-    return 0 if node.attributes.get_int("transB", 0) else 1
 
 
 def _in_groups(node: ir.Node) -> str | None:
@@ -28,15 +25,6 @@ def _plain_gemm(node: ir.Node) -> str | None:
     if node.attributes.get_float("alpha", 1.0) != 1.0 or node.attributes.get_float("beta", 1.0) != 1.0:
         return "alpha or beta is not 1: a multiplication would stand between the product and its scales"
     return "its input is transposed (transA)" if node.attributes.get_int("transA", 0) else None
-
-
-def _matrix_weight(node: ir.Node) -> str | None:
-    weight = node.inputs[1]
-    return (
-        None
-        if weight is not None and weight.shape is not None and len(weight.shape) == 2
-        else "its weight is not a matrix"
-    )
 
 
 def _of_activations(node: ir.Node) -> bool:
@@ -57,13 +45,6 @@ def _of_scores(node: ir.Node) -> bool:
 def _nearest(node: ir.Node) -> str | None:
     mode = node.attributes.get_string("mode", "nearest")
     return None if mode == "nearest" else f"{mode} interpolation computes between codes in float"
-
-
-def _values_only(node: ir.Node) -> str | None:
-    indices = node.outputs[1] if len(node.outputs) > 1 else None
-    if indices is not None and (indices.uses() or indices.is_graph_output()):
-        return "its second output, the indices, is used"
-    return None
 
 
 def _convolution_behind(value: ir.Value | None) -> ir.Node | None:
@@ -132,10 +113,10 @@ _EXTREME = "the extreme code is the extreme value; in float the plugin would com
 OPERATORS: tuple[OpRule, ...] = (
     *weighted("Conv", axis=0, bias=2, because="INT8 convolution, per-channel weights"),
     *weighted("ConvTranspose", axis=1, bias=2, when=(_in_groups,), because="INT8 deconvolution, per-channel weights"),
-    *weighted("Gemm", axis=_gemm_axis, bias=2, when=(_plain_gemm,), because="INT8 FullyConnected, per-channel weights"),
+    *weighted("Gemm", axis=gemm_axis, bias=2, when=(_plain_gemm,), because="INT8 FullyConnected, per-channel weights"),
     OpRule("MatMul", "compute", symmetric=(0, 1), only=_of_scores, because="INT8 product of queries and keys"),
     *stays_float("MatMul", "INT8 would round probabilities or gain nothing", only=_of_activations),
-    *weighted("MatMul", axis=1, when=(_matrix_weight,), because="INT8 FullyConnected, per-channel weights"),
+    *weighted("MatMul", axis=1, when=(matrix_weight,), because="INT8 FullyConnected, per-channel weights"),
     *within("Sigmoid", only=_part_of_silu, because=_SILU),
     *within("Mul", only=is_silu, because=_SILU),
     *within("Mul", only=_by_constant, because="by a constant: in float, inside of the kernel before it"),
@@ -150,7 +131,7 @@ OPERATORS: tuple[OpRule, ...] = (
     *fuses(_ACTIVATIONS, because="inside of the kernel before it"),
     *follows("Mul", inputs=None, because="codes in"),
     *follows("GlobalAveragePool AveragePool ReduceMean", ends=True, because="codes in, a quarter of the bytes to read"),
-    *shares("MaxPool", ends=True, when=(_values_only,), because="the greatest code is the greatest value"),
+    *shares("MaxPool", ends=True, when=(values_only,), because="the greatest code is the greatest value"),
     *shares("ReduceMax ReduceMin", ends=True, because=_EXTREME),
     *shares("Concat", inputs=None, because="one scale for all inputs: codes are copied"),
     *shares("Resize", when=(_nearest,), because="copies codes"),

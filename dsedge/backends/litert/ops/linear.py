@@ -14,6 +14,7 @@ from dsedge.backends.litert.codes import bias_too_great, constant_of, reads_real
 from dsedge.backends.litert.emitter import CannotEmit, Emitter, Op, Placed
 from dsedge.backends.litert.flatbuffer import Tensor
 from dsedge.backends.litert.writer import input_of
+from dsedge.quant.conditions import gemm_axis
 from dsedge.quant.plan import QParams
 
 _VIEWS = frozenset("Reshape Flatten Squeeze Unsqueeze".split())
@@ -232,11 +233,6 @@ def _matmul_in_float(node: ir.Node) -> str | None:
         if params.axis is not None:
             return "BATCH_MATMUL takes one scale for a whole value"
     return None
-
-
-def gemm_axis(node: ir.Node) -> int:
-    """The axis of a Gemm's weight along which its outputs lie."""
-    return 0 if node.attributes.get_int("transB", 0) else 1
 
 
 def asymmetric(params: QParams, axis: int) -> str | None:
