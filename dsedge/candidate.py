@@ -19,7 +19,7 @@ from dsedge.quant.contract import Contract
 from dsedge.quant.interface import output_scales
 from dsedge.quant.plan import QParams, QuantPlan
 from dsedge.quant.precision import Request, annotate_as_asked
-from dsedge.session import INT8_KERNELS
+from dsedge.session import INT8_KERNELS, REFERENCE
 from dsedge.target import INT8_DOT_PRODUCT, Target, host_isa
 from dsedge.verify import (
     FIDELITY_SAMPLES,
@@ -37,9 +37,6 @@ from dsedge.verify import (
 
 DYNAMIC_MARGIN_DB = 20.0
 """The Q/DQ graph does not hold the rounding of activations that a runtime quantizes as they come."""
-REFERENCE = "onnxruntime"
-"""The runtime that executes graphs for comparison. Its own artifacts are held against the graph node by node: with INT8
-kernels they would be compared with themselves."""
 _STORED: tuple[Whole, ...] = ("int4", "fp16")
 
 
@@ -184,7 +181,8 @@ def verified(
     margin = DYNAMIC_MARGIN_DB if dynamic else 3.0
     near = fidelity(base.samples, base.outputs, simulated, got, margin_db=margin)
     if any(scales := output_scales(qdq.graph)):
-        # Sums of products are exact in INT8 kernels that do not saturate, and in no float one.
+        # Sums of products are exact in INT8 kernels that do not saturate, and in no float one. The reference's own
+        # artifact is held against the graph node by node: with such kernels it would be compared with itself.
         if backend.NAME != REFERENCE and host_isa()[1] & INT8_DOT_PRODUCT:
             simulated = run_all(predictor(qdq, config=INT8_KERNELS), base.samples[:golden])
         near = near.model_copy(update={"golden_steps": steps(scales, simulated, got[:golden])})

@@ -18,10 +18,9 @@ from dsedge.model import Model
 from dsedge.passes.upgrade_opset import CANONICAL_OPSET
 from dsedge.quant.interface import require_io_dtype
 from dsedge.quant.precision import INT8, Request, require_available
+from dsedge.session import REFERENCE
 from dsedge.target import Target
 
-_REFERENCE = "onnxruntime"
-"""Every model is calibrated and compared on it, so it must run each; and it alone finds whatever is wrong in a file."""
 _LONGEST_REASON = 300
 """Letters of a note: a refusal can name many nodes."""
 UNFIT = "give lengths with --shape that the model takes, or leave --shape out"
@@ -145,7 +144,7 @@ def choose_options(
     """
     options: list[Option] = []
     refused: list[Failed] = []
-    broken = load_backend(_REFERENCE).unsupported(model.graph)
+    broken = load_backend(REFERENCE).unsupported(model.graph)
     for backend in backends:
         try:
             options.append(Option(backend, *_fitted(model, broken, backend, target, request, io_dtype)))
@@ -169,7 +168,7 @@ def passed_over(refused: Iterable[Failed]) -> list[str]:
 def findings(model: Model, backends: Iterable[Backend], target: Target) -> dict[str, list[Finding]]:
     """For each backend all nodes that it cannot run, or the inputs whose open axes it wants fixed."""
     found = {}
-    broken = load_backend(_REFERENCE).unsupported(model.graph)
+    broken = load_backend(REFERENCE).unsupported(model.graph)
     for backend in backends:
         try:
             fixed, _ = _static(model, backend, target) if not broken else (model, [])
@@ -207,7 +206,7 @@ def _static(model: Model, backend: Backend, target: Target) -> tuple[Model, list
 
 
 def _unsupported(model: Model, broken: list[Finding], backend: Backend) -> list[Finding]:
-    return broken if broken or backend.NAME == _REFERENCE else backend.unsupported(model.graph)
+    return broken if broken or backend.NAME == REFERENCE else backend.unsupported(model.graph)
 
 
 def _short(text: str) -> str:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from \S+ failed: ?)?")
 
+REFERENCE = "onnxruntime"
+"""The runtime that executes graphs for calibration and comparison: it must run every model."""
+
 INT8_KERNELS = {"session.qdqisint8allowed": "1"}
 """Configuration with which the optimizer takes INT8 kernels for s8 patterns too. On x86 without VNNI they saturate."""
 
