@@ -83,12 +83,12 @@ def test_the_plan_lists_what_reads_codes(tmp_path: Path) -> None:
 
 def test_it_is_accepted_as_it_is(tmp_path: Path) -> None:
     _, path = _quantized(tmp_path)
-    bundle = dsedge.compile(path, target="pos-x86", runtime="onnxruntime", output=tmp_path / "out")
+    bundle = dsedge.compile(path, target="raspberry-pi-5", runtime="onnxruntime", output=tmp_path / "out")
     manifest = bundle.manifest
     assert manifest.calibration is None
     assert "the model came quantized: scales and placement are its own" in manifest.notes
     assert manifest.fidelity is not None and manifest.fidelity.sqnr_db is not None and manifest.fidelity.sqnr_db > 15
-    assert manifest.float_bytes > 2 * bundle.file("model").stat().st_size or manifest.failed
+    assert manifest.float_bytes > 2 * bundle.file("model").stat().st_size
 
 
 def test_pairs_that_do_not_run_in_int8_are_named(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from dsedge.quant.precision import annotate_as_asked, parse_request
 from dsedge.target import load_target
 
 TARGET = load_target("pos-x86")
+OTHER = TARGET.model_copy(update={"architecture": "aarch64"})
+"""A board for which nothing is timed: no race decides what it gets."""
 CONTRACT = backend.contract(TARGET)
 on_host = pytest.mark.skipif(not TARGET.matches_host()[0], reason=TARGET.matches_host()[1])
 
@@ -57,8 +59,7 @@ def test_the_audit_names_what_runs_in_float(tmp_path: Path) -> None:
 
 @on_host
 def test_what_was_compiled_is_inspected(tmp_path: Path) -> None:
-    options = {"target": TARGET, "runtime": "openvino", "calibration": "random", "output": tmp_path / "out"}
-    bundle = dsedge.compile(chain(), **options)
+    bundle = dsedge.compile(chain(), target=OTHER, runtime="openvino", calibration="random", output=tmp_path / "out")
     found = inspect_artifact(bundle)
     assert found is not None and found.operators["Convolution"] == {"u8": 3}
     assert found.bytes == sum((bundle.path / f"model.{suffix}").stat().st_size for suffix in ("xml", "bin"))
@@ -70,8 +71,7 @@ def test_what_was_compiled_is_inspected(tmp_path: Path) -> None:
 
 def test_another_cpu_is_not_audited(tmp_path: Path) -> None:
     m = quantized(chain(), CONTRACT)
-    other = TARGET.model_copy(update={"architecture": "aarch64"})
-    found = backend.audit(backend.build(m.model, tmp_path), m.plan, other)
+    found = backend.audit(backend.build(m.model, tmp_path), m.plan, OTHER)
     assert (found.performed, found.unmatched) == (False, {})
     assert "not audited here" in found.summary
 
