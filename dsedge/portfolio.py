@@ -180,7 +180,7 @@ def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
         )
 
     tries, failed = [tried(job.request, folder)], []
-    for precision in alternatives(backend, job.target) if job.alternatives else ():
+    for precision in alternatives(backend, job.target, floats.graph.graph) if job.alternatives else ():
         try:
             require_available(request := parse_request(precision), contract)
             (folder / precision).mkdir()

@@ -159,7 +159,7 @@ def test_a_runtime_that_fails_is_a_row_with_its_error(board: Path, clock: Any, m
 
 def test_a_runtime_s_other_precisions_race_too(board: Path, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock(onnxruntime_int8=2.0, onnxruntime_fp16=1.0)
-    monkeypatch.setattr(onnxruntime, "alternatives", lambda target: ("fp16", "bf16"), raising=False)
+    monkeypatch.setattr(onnxruntime, "alternatives", lambda target, graph: ("fp16", "bf16"), raising=False)
     bundle = compiled(board)
     assert chosen(bundle) == ["onnxruntime fp16"] and bundle.manifest.failed == []
     assert bundle.manifest.precision.precision == "fp16" and bundle.manifest.calibration is None

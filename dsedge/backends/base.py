@@ -153,13 +153,14 @@ def profile(backend: Backend, artifact: Artifact, feeds: Feeds, threads: int) ->
     return sorted(found(artifact.main, feeds, threads), key=lambda cost: cost.ms, reverse=True)
 
 
-def alternatives(backend: Backend, target: Target) -> tuple[str, ...]:
-    """Precisions that a runtime tries beside INT8 where all runtimes race: those that need no calibration.
+def alternatives(backend: Backend, target: Target, graph: ir.Graph) -> tuple[str, ...]:
+    """Precisions that a runtime tries beside INT8 where all runtimes race.
 
-    A backend module that has some has a function `alternatives(target)`, which names them as `--precision` does.
+    A backend module that has some has a function `alternatives(target, graph)`, which names them as `--precision` does;
+    the graph is the normalized float model.
     """
-    found: Callable[[Target], tuple[str, ...]] = getattr(backend, "alternatives", lambda target: ())
-    return found(target)
+    found: Callable[[Target, ir.Graph], tuple[str, ...]] = getattr(backend, "alternatives", lambda target, graph: ())
+    return found(target, graph)
 
 
 def installed_version(package: str) -> str | None:
