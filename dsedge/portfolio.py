@@ -6,7 +6,7 @@ A runtime that fails is a row with its error, not the end, as long as another on
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from dsedge.quant.existing import without_pairs
 from dsedge.quant.interface import require_io_dtype
 from dsedge.quant.observers import Method
 from dsedge.quant.precision import Request, parse_request, require_available, require_matches
-from dsedge.search import search
+from dsedge.search import Observed, search
 from dsedge.steps import Steps
 from dsedge.streaming import open_samples
 from dsedge.target import Target
@@ -44,6 +44,7 @@ class Job:
         method: how ranges are chosen.
         io_layout, io_dtype, strict: as `compile` takes them.
         alternatives: whether runtimes may try other precisions beside the one that was asked for.
+        seen: statistics of the samples, by graph: what one runtime's calibration saw serves the next one's.
     """
 
     target: Target
@@ -58,6 +59,7 @@ class Job:
     io_dtype: str
     strict: bool
     alternatives: bool = False
+    seen: dict[str, Observed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
             where,
             steps,
             request,
+            job.seen,
             io_dtype=codes,
             strict=job.strict,
         )

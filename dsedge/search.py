@@ -26,7 +26,7 @@ from dsedge.quant.insert import insert
 from dsedge.quant.interface import IoDtype, tied_states, with_codes
 from dsedge.quant.observers import BINNED, BINS, Method, Observer
 from dsedge.quant.plan import QuantPlan
-from dsedge.quant.precision import INT8, Request, annotate_as_asked
+from dsedge.quant.precision import Request, annotate_as_asked
 from dsedge.quant.rounding import Rounded, channel_products, round_weights
 from dsedge.quant.smooth import smooth
 from dsedge.sensitivity import rank
@@ -42,16 +42,31 @@ POOR_DB = 15.0
 
 
 @dataclass
+class Observed:
+    """What one pass over all samples or several have seen of the values of a graph, whatever runtime asked for them.
+
+    Attributes:
+        observers: value name -> its statistics.
+        samples: how many samples they come from.
+    """
+
+    observers: dict[str, Observer] = field(default_factory=dict)
+    samples: int = 0
+
+
+@dataclass
 class Statistics:
     """What calibration has seen so far.
 
     Attributes:
+        graph: digest of the graph whose values they are.
         observers: value name -> its statistics.
         samples: how many samples they come from.
         rounded: weights that were rounded, see `round_weights`.
         products: of the channels that linear layers read, see `channel_products`; None before they were looked at.
     """
 
+    graph: str
     observers: dict[str, Observer] = field(default_factory=dict)
     samples: int = 0
     rounded: dict[str, Rounded] = field(default_factory=dict)
@@ -68,7 +83,8 @@ def search(
     judge: Judge | None,
     folder: Path,
     steps: Steps,
-    request: Request = INT8,
+    request: Request,
+    seen: dict[str, Observed],
     *,
     io_dtype: IoDtype = "float",
     strict: bool = False,
@@ -86,6 +102,8 @@ def search(
         folder: of the workspace; artifacts go below it.
         steps: the record.
         request: which precision is asked for.
+        seen: digest of a graph -> its statistics over all samples, which other runtimes may have asked for before; what
+            is seen here is put into it.
         io_dtype: which type of inputs and outputs an INT8 artifact has.
         strict: refuse a plan in which an operator computes on real numbers.
 
@@ -110,7 +128,7 @@ def search(
             model = model.with_graph(smoothed)
     graph = model.graph.graph
     lifted: dict[str, str] = {}
-    statistics = Statistics()
+    statistics = Statistics(graph_digest(model.graph))
     notes: list[str] = []
     rejected: Candidate | None = None
 
@@ -119,7 +137,7 @@ def search(
         return plan.tied(tied_states(graph, model.states))
 
     def quantized(plan: QuantPlan) -> tuple[QuantPlan, ir.Model]:
-        _observe(statistics, model, plan, data, method, steps)
+        _observe(statistics, seen, model, plan, data, method, steps)
         plan = assign_ranges(plan, graph, contract, statistics.observers, method)
         plan, rounded = round_weights(model.graph, plan, contract, statistics.rounded, statistics.products or {})
         return plan, insert(correct_biases(rounded, plan, contract, statistics.observers), plan, contract)
@@ -132,7 +150,7 @@ def search(
         if not plan.quantized:
             break
         with steps("calibrate") as calibrate_notes:
-            calibrate_notes += _observe(statistics, model, plan, data, method, steps)
+            calibrate_notes += _observe(statistics, seen, model, plan, data, method, steps)
         with steps("quantize", changed=True):
             plan, qdq = quantized(plan)
         with steps("build"):
@@ -196,9 +214,19 @@ def _weights(plan: QuantPlan, graph: ir.Graph) -> dict[str, int]:
 
 
 def _observe(
-    statistics: Statistics, model: Model, plan: QuantPlan, data: Data, method: Method, steps: Steps
+    statistics: Statistics,
+    seen: dict[str, Observed],
+    model: Model,
+    plan: QuantPlan,
+    data: Data,
+    method: Method,
+    steps: Steps,
 ) -> list[str]:
-    """Observe the plan's values that have no statistics yet: over all samples first, later over a few."""
+    """Observe the plan's values that have no statistics yet: over all samples first, later over a few.
+
+    Returns:
+        Where statistics come from, if not from the samples.
+    """
     if statistics.products is None:
         blocks = any(node.precision == "int4" for node in plan.nodes.values())
         few = data.head(FEW_SAMPLES if blocks else REFINE_SAMPLES)
@@ -212,18 +240,28 @@ def _observe(
     if observers:  # a node that was lifted has uncovered values, and an iterable cannot be read a second time
         observers |= calibrate(model.graph, missing, data.head(FEW_SAMPLES), method)[0]
         return []
+    before = seen.setdefault(statistics.graph, Observed())
+    if known := {name: before.observers[name] for name in missing if name in before.observers}:
+        observers |= known
+        statistics.samples = before.samples
+        missing = [name for name in missing if name not in known]
+    said = [f"{len(known)} values were observed for another runtime already"] if known else []
+    if not missing:
+        return said
     digest = data.sha256()
     name = cache.key(
         "calibrate",
-        model=graph_digest(model.graph),
+        model=statistics.graph,
         values=sorted(missing),
         data=digest,
         histogram=method != "minmax" and (BINS, BINNED),
     )
     if digest is not None and data.samples is not None and (arrays := cache.load(name)) is not None:
-        observers |= Observer.unpack(arrays)
-        statistics.samples = data.samples
-        return ["statistics were taken from the cache"]
+        found = Observer.unpack(arrays)
+        observers |= found
+        before.observers |= found
+        statistics.samples = before.samples = data.samples
+        return [*said, "statistics were taken from the cache"]
     found, statistics.samples = calibrate(
         model.graph,
         missing,
@@ -232,6 +270,8 @@ def _observe(
         progress=lambda done: steps.tell("calibrate", done, data.samples),
     )
     observers |= found
+    before.observers |= found
+    before.samples = statistics.samples
     if digest is not None:
         cache.store(name, Observer.pack(found))
-    return []
+    return said
