@@ -153,7 +153,19 @@ def compile_openvino(path, threads=None):
     return openvino.Core().compile_model(str(path), "CPU", config)
 
 
-LOADERS = {"onnxruntime": load_onnxruntime, "litert": load_litert, "openvino": load_openvino}
+def load_tensorrt(path, threads=None):
+    """Open the engine beside a graph, which `build.py` built; a module of the bundle does it."""
+    from trt_runtime import load
+
+    return load(path, threads)
+
+
+LOADERS = {
+    "onnxruntime": load_onnxruntime,
+    "litert": load_litert,
+    "openvino": load_openvino,
+    "tensorrt": load_tensorrt,
+}
 
 
 def difference(reference, other):
@@ -312,7 +324,8 @@ def main():
         feeds = {spec["name"]: golden[f"input_{i}"][0] for i, spec in enumerate(inputs)}
         (times,) = time_alternately([run], feeds, args.runs)
         result = {"median_ms": float(np.median(times)), "p90_ms": float(np.percentile(times, 90)), "runs": args.runs}
-        print(json.dumps(dict(result, threads=args.threads, machine=platform.machine())))
+        result.update(threads=args.threads, machine=platform.machine())
+        print(json.dumps(dict(result, **(run.facts(args.runs) if hasattr(run, "facts") else {}))))
         return 0
     found = compare(golden, run, inputs)
     recorded = manifest["fidelity"]

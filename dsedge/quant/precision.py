@@ -37,10 +37,10 @@ from dsedge.quant.annotate import annotate, refusal
 from dsedge.quant.contract import Contract, OpRule
 from dsedge.quant.plan import Precision, QuantPlan
 
-Asked = Literal["fp32", "fp16", "bf16", "int8", "int8_dynamic", "int4"]
+Asked = Literal["fp32", "fp16", "bf16", "int8", "int8_dynamic", "int4", "fp8"]
 PRECISIONS: tuple[Asked, ...] = get_args(Asked)
 
-_NOWHERE = {"bf16": "it computes nothing in bfloat16"}
+_NOWHERE = {"bf16": "it computes nothing in bfloat16", "fp8": "it computes nothing in FP8"}
 """Precisions that no runtime has so far, with the reason."""
 _LEAST_HALF = 256
 """Numbers in a constant that is worth a Cast of its own."""

@@ -19,6 +19,7 @@ EXTRAS = {
     "torch": ("torch onnxscript safetensors", "compiling nn.Module, training passes"),
     "images": ("pillow", "calibration from folders of images"),
     "metrics": ("pycocotools", "mAP"),
+    "tensorrt-rtx": ("tensorrt-rtx", "checking TensorRT graphs without a GPU"),
     "simplify": ("onnxsim onnxslim onnxscript", "--simplify onnxsim, onnxslim and onnxscript"),
 }
 

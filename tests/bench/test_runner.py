@@ -48,7 +48,7 @@ def test_it_needs_numpy_and_the_standard_library_only() -> None:
     assert at_import - set(sys.stdlib_module_names) == {"numpy"}
     anywhere = {name.partition(".")[0] for node in ast.walk(tree) for name in _imported(node)}
     assert "dsedge" not in anywhere
-    runtimes = {"onnxruntime", "ai_edge_litert", "tflite_runtime", "openvino"}
+    runtimes = {"onnxruntime", "ai_edge_litert", "tflite_runtime", "openvino", "trt_runtime"}
     assert anywhere - set(sys.stdlib_module_names) - {"numpy"} == runtimes
 
 

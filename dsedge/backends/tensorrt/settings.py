@@ -1,0 +1,220 @@
+"""What a deferred bundle says to the scripts that finish it on the device: `build.json`, and the scripts themselves.
+
+The schema of `build.json` is written down once, in `device/build.py`, which reads it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from dsedge.bundle import sha256
+from dsedge.errors import LoadError
+
+SETTINGS, LINES = "build.json", "build.conf"
+SCRIPTS: Mapping[str, Path] = {
+    "run.py": Path(__file__).parents[2] / "bench" / "runner.py",
+    **{
+        name: Path(__file__).with_name("device") / name
+        for name in (
+            "build.py",
+            "build.sh",
+            "verify.py",
+            "trt_runtime.py",
+            "trt_cuda.py",
+            "trt_layers.py",
+            "trt_conditions.py",
+        )
+    },
+}
+"""File in the bundle -> where it comes from."""
+
+Kind = Literal["int8", "fp16", "bf16", "fp32", "int4", "fp8"]
+Axis = Annotated[int, Field(ge=0, le=2**31 - 1)]
+File = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f']{1,500}$")]
+"""A tensor's name that a command line of trtexec can hold: no control characters, no single quote."""
+
+_UNSAFE = re.compile(r"[:,\s]")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Graph(_Record):
+    """A graph of the bundle and what it may be built as.
+
+    Attributes:
+        file: its name in the bundle.
+        precision: of the engine.
+        typing: "weak" where builder flags say which precisions are allowed (TensorRT 8.5 to 10), "strong" where the
+            graph says all of them (10 and 11). A float32 graph is both.
+        sha256: of the file, filled in by `write_settings`.
+    """
+
+    file: File
+    precision: Kind
+    typing: Literal["weak", "strong"]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = "0" * 64
+
+    @model_validator(mode="after")
+    def _has_a_flag(self) -> Self:
+        if self.typing == "weak" and self.precision in ("int4", "fp8"):
+            raise ValueError(f"{self.precision} needs a strongly typed graph")
+        return self
+
+
+class Profile(_Record):
+    """The least, usual and greatest shape of an input with open axes."""
+
+    min: list[Axis]
+    opt: list[Axis]
+    max: list[Axis]
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if not len(self.min) == len(self.opt) == len(self.max):
+            raise ValueError("min, opt and max must have as many axes")
+        if not all(a <= b <= c for a, b, c in zip(self.min, self.opt, self.max, strict=True)):
+            raise ValueError("min, opt and max must not shrink on any axis")
+        return self
+
+
+class Dla(_Record):
+    """The deep learning accelerator of a Jetson: its core, and whether the GPU computes what it cannot."""
+
+    core: int = Field(0, ge=0, le=3)
+    gpu_fallback: bool = True
+
+
+class TargetFacts(_Record):
+    """Of the board: its name, and the compute capability of its GPU."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
+    compute_capability: Annotated[str, StringConstraints(pattern=r"^\d+\.\d$")]
+
+
+class Settings(_Record):
+    """`build.json`; the fields are described in `device/build.py`."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    target: TargetFacts
+    precision: Kind
+    graphs: Annotated[list[Graph], Field(min_length=1)]
+    outputs: Annotated[list[str], Field(min_length=1)]
+    dynamic: list[Name] = []
+    profiles: dict[Name, Profile] = {}
+    workspace_mib: Annotated[int, Field(ge=1, le=2**20)] | None = None
+    sparsity: bool = False
+    dla: Dla | None = None
+    optimization_level: Annotated[int, Field(ge=0, le=5)] | None = None
+    int8_nodes: list[str] = []
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.precision not in {graph.precision for graph in self.graphs}:
+            raise ValueError(f"none of the graphs is for {self.precision}")
+        if set(self.dynamic) != set(self.profiles):
+            named = ", ".join(sorted(set(self.dynamic) ^ set(self.profiles)))
+            raise ValueError(f"an input with open axes needs a profile, and no other has one: {named}")
+        if self.dla and self.dynamic:
+            raise ValueError("the DLA takes fixed shapes only")
+        return self
+
+    def lines(self) -> str:
+        """The same as `build.conf`: a keyword and its values in each line, for a shell."""
+        graphs = [("graph", f"{g.precision} {g.typing} {g.sha256} {g.file}") for g in self.graphs]
+        shapes = [(f"{end}_shapes", self._shapes(end)) for end in ("min", "opt", "max")]
+        pairs: list[tuple[str, object]] = [
+            ("target", self.target.name),
+            ("compute_capability", self.target.compute_capability),
+            ("precision", self.precision),
+            *graphs,
+            ("workspace_mib", self.workspace_mib),
+            ("sparsity", int(self.sparsity)),
+            ("dla", self.dla.core if self.dla else None),
+            ("gpu_fallback", int(self.dla.gpu_fallback) if self.dla else None),
+            ("optimization_level", self.optimization_level),
+            ("dynamic", ", ".join(self.dynamic)),
+            *shapes,
+        ]
+        return "".join(f"{key} {value}\n" for key, value in pairs if value not in (None, ""))
+
+    def _shapes(self, end: str) -> str:
+        """As trtexec takes them: "x:1x3x224x224,'a:b':1x8"."""
+        texts = []
+        for name, profile in self.profiles.items():
+            shape = getattr(profile, end)
+            quoted = f"'{name}'" if _UNSAFE.search(name) else name
+            texts.append(f"{quoted}:{'x'.join(map(str, shape)) or 'scalar'}")
+        return ",".join(texts)
+
+
+def write_settings(
+    folder: Path,
+    *,
+    target: TargetFacts,
+    precision: Kind,
+    graphs: Sequence[Graph],
+    outputs: Sequence[str],
+    int8_nodes: Sequence[str],
+    profiles: Mapping[str, Profile] | None = None,
+    dynamic: Sequence[str] = (),
+    workspace_mib: int | None = None,
+    sparsity: bool = False,
+    dla: Dla | None = None,
+    optimization_level: int | None = None,
+) -> tuple[str, ...]:
+    """Write `build.json`, `build.conf` and the scripts into a bundle.
+
+    Args:
+        folder: the bundle; the graphs lie in it already.
+        target: the board.
+        precision: of the bundle's own engine.
+        graphs: what can be built, engines to compare with among it; their hashes are taken here.
+        outputs: names of the model's outputs, in order.
+        int8_nodes: names of nodes that were planned as INT8, as they are in the graphs.
+        profiles: input -> shapes, for each of `dynamic`.
+        dynamic: names of inputs that have open axes.
+        workspace_mib: the most memory that a kernel may use beside its tensors, in MiB.
+        sparsity: whether weights are pruned 2 of 4.
+        dla: use this DLA core.
+        optimization_level: of the builder, 0 to 5.
+
+    Returns:
+        Names of the files that were written, `run.py` first.
+
+    Raises:
+        LoadError: DS145 when the settings contradict each other.
+    """
+    hashed = [graph.model_copy(update={"sha256": sha256(folder / graph.file)}) for graph in graphs]
+    try:
+        settings = Settings(
+            schema=1,
+            target=target,
+            precision=precision,
+            graphs=hashed,
+            outputs=list(outputs),
+            int8_nodes=list(int8_nodes),
+            profiles=dict(profiles or {}),
+            dynamic=list(dynamic),
+            workspace_mib=workspace_mib,
+            sparsity=sparsity,
+            dla=dla,
+            optimization_level=optimization_level,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or None
+        raise LoadError("DS145", first["msg"].removeprefix("Value error, "), where=where) from error
+    (folder / SETTINGS).write_text(settings.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
+    (folder / LINES).write_text(settings.lines(), encoding="utf-8")
+    for name, source in SCRIPTS.items():
+        shutil.copyfile(source, folder / name)
+    return (*SCRIPTS, SETTINGS, LINES)

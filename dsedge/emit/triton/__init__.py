@@ -1,0 +1,245 @@
+"""Triton Inference Server: a model repository made of bundles.
+
+    repository/NAME/config.pbtxt      what Triton reads
+    repository/NAME/1/                the model, or one engine for each kind of GPU
+    repository/NAME/warmup/           a golden sample, which Triton runs before it says that it is ready
+    repository/NAME/README.md         what it was made of, and what is missing
+    repository/NAME/build.sh          builds the engines that are missing, on the GPU that will run them
+    repository/NAME/bundles/BOARD/    the bundles that it builds them from
+
+Triton passes over the folders that are no version numbers. A TensorRT bundle whose engine is not built yet stays a
+TensorRT model: Triton refuses to load it and names the file, and `build.sh` makes that file. ONNX Runtime's TensorRT
+provider could run the graph without that step, but it builds the engine while the server starts, and runs in CUDA or on
+the CPU what it cannot place: other kernels than those that the bundle's evidence is about, without a word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from dsedge.bundle import MANIFEST, Bundle
+from dsedge.emit.triton.check import problems
+from dsedge.emit.triton.config import BACKENDS, VERSION, make_config, raw, warmup
+from dsedge.emit.triton.engines import PLAN, Engine, build_script, engines_of
+from dsedge.emit.triton.readme import readme
+from dsedge.emit.triton.stacking import golden_inputs, why_not_stacked
+from dsedge.emit.triton.text import Config, parse, schema_version, to_text
+from dsedge.errors import BuildError, BundleError, LoadError
+
+DEFAULT_BATCH, QUEUE_DELAY_US = 8, 100
+_HEADER = "# Written by dsedge"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """What was written.
+
+    Attributes:
+        path: the repository.
+        model: its name for Triton, a folder in `path`.
+        missing: files of the model that are to be built on the serving host, by `build.sh`.
+        notes: what an operator must know.
+    """
+
+    path: Path
+    model: str
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, str | list[str]]:
+        """The same as plain data."""
+        return {
+            "repository": str(self.path),
+            "model": self.model,
+            "missing": list(self.missing),
+            "notes": list(self.notes),
+        }
+
+    def lines(self) -> list[str]:
+        """The same for people, what is missing first."""
+        script = self.path / self.model / "build.sh"
+        built = f"is not there yet: run {script} on its GPU, with the TensorRT of your Triton"
+        missing = [f"{self.path / file} {built}" for file in self.missing]
+        return [*missing, *(f"note: {note}" for note in self.notes), f"{self.path / self.model}: written"]
+
+
+def write_repository(
+    bundles: Sequence[Bundle],
+    folder: Path,
+    *,
+    name: str | None = None,
+    max_batch: int | None = None,
+    preferred: Sequence[int] = (),
+    queue_delay_us: int = QUEUE_DELAY_US,
+    instances: int = 1,
+    force: bool = False,
+) -> Repository:
+    """Add a model to a repository, which is made where there is none.
+
+    Args:
+        bundles: one; of TensorRT one for each kind of GPU, all of the same model.
+        folder: of the repository. Other models in it are left as they are.
+        name: of the model; the bundle's when None.
+        max_batch: how many requests Triton may stack, 0 for none. When None it is 8 where the model's first axes are
+            open and stacking was seen to change nothing, else 0, and the notes say why. An engine takes no more than
+            its optimization profile.
+        preferred: sizes that the batcher aims at: the `opt` sizes of an engine's profiles. Without any it takes
+            what is waiting, which is what Triton's documentation advises for all other models.
+        queue_delay_us: how long a request may wait for others, in microseconds.
+        instances: copies of the model on each GPU, or on the CPU.
+        force: replace a model of that name that dsedge wrote.
+
+    Raises:
+        LoadError: DS145 for bundles that do not make one model, or an option that Triton would refuse.
+        BundleError: DS803 a bundle is damaged, DS801 the model is there already, DS802 it cannot be written.
+        BuildError: DS401 for what Triton cannot serve.
+    """
+    first = _one_model(bundles)
+    runtime, name = first.manifest.runtime.name, name or first.manifest.model.name
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,127}", name, re.ASCII):
+        what = f"{name!r} cannot be the name of a model on Triton"
+        raise LoadError("DS145", what, because="it is a folder and a part of URLs", hint="give another name")
+    engines = engines_of(bundles) if runtime == "tensorrt" else []
+    samples, notes = golden_inputs(first), _notes(bundles)
+    if max_batch is None:
+        why = why_not_stacked(first, samples)
+        max_batch, notes = (0, [*notes, why]) if why else (DEFAULT_BATCH, notes)
+    plans = {engine.capability: engine.file for engine in engines}
+    config = make_config(first, name, plans, max_batch, preferred, queue_delay_us, instances)
+    arrays = [array[:1] if max_batch > 0 else array for array in samples[0].values()]
+    config["model_warmup"] = warmup(config, [array.shape for array in arrays])
+    unbuilt = [engine for engine in engines if not engine.built]
+    with _place(folder, name, force=force) as place:
+        _copy(first, engines, place)
+        (place / "warmup").mkdir()
+        for number, array in enumerate(arrays):
+            (place / "warmup" / f"input_{number}").write_bytes(raw(array))
+        _check(config, place, first, [engine.file for engine in unbuilt])
+        header = f"{_HEADER} {first.manifest.dsedge}; README.md beside it says of what."
+        (place / "config.pbtxt").write_text(f"{header}\n{to_text(config)}", encoding="utf-8")
+        (place / "README.md").write_text(readme(bundles, name, engines, notes), encoding="utf-8")
+        if unbuilt:
+            (place / "build.sh").write_text(build_script(unbuilt), encoding="utf-8")
+            (place / "build.sh").chmod(0o755)
+    return Repository(folder, name, tuple(f"{name}/{VERSION}/{engine.file}" for engine in unbuilt), tuple(notes))
+
+
+def _one_model(bundles: Sequence[Bundle]) -> Bundle:
+    """The first of the bundles, all files checked, where they are one model for one of Triton's backends.
+
+    Raises:
+        LoadError: DS145.
+    """
+    if not bundles:
+        raise LoadError("DS145", "there is no bundle to emit")
+    for bundle in bundles:
+        bundle.check_files()
+    first, *others = (bundle.manifest for bundle in bundles)
+    if first.runtime.name not in BACKENDS:
+        what = f"Triton has no backend for {first.runtime.name}"
+        hint = f"compile with --runtime {', '.join(BACKENDS)}"
+        raise LoadError("DS145", what, where=str(bundles[0].path), hint=hint)
+    if others and first.runtime.name != "tensorrt":
+        what = f"of {first.runtime.name} one bundle makes a model, not {len(bundles)}"
+        because = "only engines of TensorRT are chosen by the GPU"
+        raise LoadError("DS145", what, because=because, hint="emit them one by one, each with a name of its own")
+    for bundle, other in zip(bundles[1:], others, strict=True):
+        for what, one, two in (
+            ("runtime", first.runtime.name, other.runtime.name),
+            ("model", first.model.fingerprint, other.model.fingerprint),
+            ("inputs", first.model.inputs, other.model.inputs),
+            ("outputs", first.model.outputs, other.model.outputs),
+        ):
+            if one != two:
+                hint = "compile one model, with the same options, for each GPU"
+                raise LoadError(
+                    "DS145", f"its {what} is not that of {bundles[0].path}", where=str(bundle.path), hint=hint
+                )
+    return bundles[0]
+
+
+def _notes(bundles: Sequence[Bundle]) -> list[str]:
+    notes = []
+    for manifest in (bundle.manifest for bundle in bundles):
+        if manifest.failed:
+            names = ", ".join(gate.name for gate in manifest.failed)
+            notes.append(f"{manifest.target.board}: a gate failed ({names}), see the bundle's report")
+    return notes
+
+
+def _copy(first: Bundle, engines: Sequence[Engine], place: Path) -> None:
+    """The model into the folder of its version; of an engine that is not built the whole bundle, to build it from."""
+    (place / VERSION).mkdir()
+    for engine in engines:
+        if engine.built:
+            shutil.copyfile(engine.bundle.path / PLAN, place / VERSION / engine.file)
+            continue
+        for path in (MANIFEST, *(info.path for info in engine.bundle.manifest.files)):
+            copy = place / "bundles" / engine.board / path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(engine.bundle.path / path, copy)
+    if not engines:
+        for info in first.manifest.files:
+            if info.role == "model":
+                shutil.copyfile(first.path / info.path, place / VERSION / Path(info.path).name)
+
+
+def _check(config: Config, place: Path, bundle: Bundle, pending: Sequence[str]) -> None:
+    """Find out what Triton would say, by its own schema too where that is installed.
+
+    Raises:
+        BuildError: DS401.
+    """
+    model = bundle.manifest.model
+    shapes = {spec["name"]: spec["shape"] for spec in [*model.inputs, *model.outputs]}
+    found = problems(config, place, shapes, pending)
+    if schema_version():
+        parse(to_text(config))
+    if found:
+        what, because = "Triton cannot serve it so", "; ".join(found)
+        raise BuildError("DS401", what, where=config["name"], because=because, hint="give other options for batching")
+
+
+@contextmanager
+def _place(folder: Path, name: str, *, force: bool) -> Iterator[Path]:
+    """A folder that becomes the model's when the block ends well; there is always a whole one or none.
+
+    Raises:
+        BundleError: DS801 when the model is there already, DS802 when it cannot be written.
+    """
+    final = folder / name
+    above = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        if (final.exists() or final.is_symlink()) and not (force and _is_ours(final)):
+            what = "the repository has a model of that name"
+            hint = "give another name, or --force to replace one that dsedge wrote"
+            raise BundleError("DS801", what, where=str(final), hint=hint)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{name}.", dir=folder) as temporary:
+            made = Path(temporary) / name
+            made.mkdir()
+            yield made
+            if final.exists():
+                final.rename(Path(temporary) / "old")
+            made.rename(final)
+        above = []
+    except OSError as error:
+        raise BundleError(
+            "DS802", "the repository cannot be written", where=str(final), because=error.strerror or str(error)
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # which are not empty when all went well
+            for path in above:
+                path.rmdir()
+
+
+def _is_ours(model: Path) -> bool:
+    config = model / "config.pbtxt"
+    return not model.is_symlink() and config.is_file() and config.open("rb").read(64).startswith(_HEADER.encode())

@@ -1,0 +1,38 @@
+"""What lies beside the configuration for people: of what the model was made, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsedge.bundle import Bundle
+from dsedge.emit.triton.config import VERSION
+from dsedge.emit.triton.engines import Engine
+
+
+def readme(bundles: Sequence[Bundle], name: str, engines: Sequence[Engine], notes: Sequence[str]) -> str:
+    """The text of README.md, what is missing first."""
+    unbuilt = [engine for engine in engines if not engine.built]
+    parts = [f"# {name}", _missing(unbuilt)] if unbuilt else [f"# {name}"]
+    parts.append("\n".join(["| made of | runtime | precision | status |", "|---|---|---|---|", *map(_row, bundles)]))
+    parts += [f"- {note}" for note in notes]
+    parts.append(
+        "Triton's runtime must be the one above or a later one; an engine must be built by the TensorRT that loads "
+        "it. `tritonserver --model-repository=` takes the folder above this one."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _missing(engines: Sequence[Engine]) -> str:
+    files = ", ".join(f"`{VERSION}/{engine.file}` (compute capability {engine.capability})" for engine in engines)
+    return (
+        f"**Not ready to serve.** Missing: {files}. An engine is built on the GPU that runs it: run `./build.sh` there "
+        "once, in an image with the TensorRT of your Triton. Until then Triton refuses to load this model and names "
+        "the file."
+    )
+
+
+def _row(bundle: Bundle) -> str:
+    manifest = bundle.manifest
+    runtime = f"{manifest.runtime.name} {manifest.runtime.version}".strip()
+    made = f"{manifest.model.name} for {manifest.target.board}"
+    return f"| {made} | {runtime} | {manifest.precision.precision} | {manifest.status} |"

@@ -1,0 +1,83 @@
+"""Stacking: whether a server may put several requests into one run of a model.
+
+An open first axis is no promise: it may count frames or points, and a model may compare what lies along it. So two
+golden samples are run alone and then as one, on the bundle's own runtime.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dsedge.backends.base import installed_backend
+from dsedge.bundle import Bundle
+from dsedge.data import Feeds
+from dsedge.errors import BundleError, DsedgeError
+from dsedge.session import first_line
+from dsedge.verify import open_artifact, sqnr_by_output
+
+_MAX_BYTES = 1 << 30
+_LEAST_DB, _LEAST_AGREEMENT = 20.0, 0.9
+
+
+def golden_inputs(bundle: Bundle) -> list[Feeds]:
+    """The first and the last golden sample of a bundle, the same one where there is one only.
+
+    Raises:
+        BundleError: DS803 when they cannot be read, or are larger than 1 GiB.
+    """
+    path, names = bundle.file("golden"), [spec["name"] for spec in bundle.manifest.model.inputs]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
+                raise ValueError("it unpacks to more than 1 GiB")
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {name: data[f"input_{i}"] for i, name in enumerate(names)}
+        return [{name: array[n] for name, array in arrays.items()} for n in (0, -1)]
+    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+        raise BundleError("DS803", "the golden inputs cannot be read", where=path.name, because=str(error)) from error
+
+
+def why_not_stacked(bundle: Bundle, samples: Sequence[Feeds]) -> str | None:
+    """Why requests cannot be stacked along the first axis of all inputs and outputs; None when they can.
+
+    Args:
+        bundle: of a runtime that runs here.
+        samples: two requests. Alone and stacked they must give the same, to 20 dB: INT8 rounds a little otherwise in
+            a kernel for more rows, and ranges that are taken as values come are taken over the stack.
+    """
+    model = bundle.manifest.model
+    fixed = [spec["name"] for spec in [*model.inputs, *model.outputs] if not _opens(spec)]
+    if fixed:
+        return f"the first axis of {fixed[0]} is fixed, so requests cannot be stacked"
+    if bundle.manifest.runtime.name == "tensorrt":
+        return "how many requests an engine takes is said by its optimization profile: give it to stack them"
+    try:
+        run = open_artifact(installed_backend(bundle.manifest.runtime.name), bundle.file("model"))
+        alone = [run(feeds) for feeds in samples]
+        stacked = run({name: np.concatenate([feeds[name] for feeds in samples]) for name in samples[0]})
+    except DsedgeError as error:
+        return f"it could not be tried whether requests can be stacked: {error.what}"
+    except Exception as error:  # each runtime has exceptions of its own
+        return f"requests cannot be stacked: {first_line(error)}"
+    for spec, got, *parts in zip(model.outputs, stacked, *alone, strict=True):
+        if any(part.ndim == 0 for part in parts) or not _same(np.concatenate(parts), got):
+            return f"requests cannot be stacked: {spec['name']} is another then than for each alone"
+    return None
+
+
+def _opens(spec: dict[str, Any]) -> bool:
+    shape, layout = spec["shape"], spec.get("layout")
+    return bool(shape) and not isinstance(shape[0], int) and (layout is None or layout[0] == "N")
+
+
+def _same(reference: np.ndarray, got: np.ndarray) -> bool:
+    if reference.shape != got.shape:
+        return False
+    if reference.dtype.kind != "f":
+        return bool(np.mean(reference == got) >= _LEAST_AGREEMENT)
+    (ratio,) = sqnr_by_output([[reference]], [[got]])
+    return ratio is None or ratio >= _LEAST_DB

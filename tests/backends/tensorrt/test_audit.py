@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+
+from dsedge.backends.tensorrt import oracle
+from dsedge.backends.tensorrt.audit import audit
+from dsedge.backends.tensorrt.contract import contract
+from dsedge.backends.tensorrt.graphs import fp32_graph
+from dsedge.backends.tensorrt.lint import lint
+from dsedge.target import load_target
+from tests.flow import Quantized, quantized
+from tests.graphs import Net
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def made() -> Quantized:
+    """Two convolutions with a residual sum between them, and a linear head."""
+    net = Net(x=(1, 32, 8, 8))
+    first = net.conv("x", 32, act="Relu")
+    second = net.act("Relu", net.op("Add", net.conv(first, 32), first))
+    net.channels[second] = 32
+    return quantized(net.model(net.head(second, 32)), contract(load_target("a100")))
+
+
+def test_all_that_was_planned_runs_on_codes(made: Quantized) -> None:
+    graph = fp32_graph(made.model)
+    assert not lint(graph, "8.0", version="8.5")
+    found = audit(oracle.check(graph, "8.0"), made.plan)
+    assert found.performed
+    assert not found.unmatched
+    assert found.lowered["Conv_0"] == "correlation"
+    assert "not an engine of the target" in found.summary
+
+
+def test_what_was_lost_is_named(made: Quantized) -> None:
+    plan = made.plan
+    conv = replace(plan.nodes["Conv_0"], name="Relu_1")  # computed in float, and claimed to be a product on codes
+    claimed = replace(plan, nodes={**plan.nodes, "Relu_1": conv})
+    found = audit(oracle.check(fp32_graph(made.model), "8.0"), claimed)
+    assert found.unmatched == {"Relu_1": "computed on Float by kgen"}
+    assert found.float_ops > audit(oracle.check(fp32_graph(made.model), "8.0"), plan).float_ops
+
+
+def test_a_proxy_says_that_it_is_one_and_turing_that_it_cannot_tell(made: Quantized) -> None:
+    graph = fp32_graph(made.model)
+    assert "nearest to 8.7" in audit(oracle.check(graph, "8.7"), made.plan).summary
+    turing = audit(oracle.check(graph, "7.5"), made.plan)
+    assert not turing.performed

@@ -1,0 +1,360 @@
+"""Triton's model repository: what is written, that its schema reads it, and that what it would refuse is found."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from graphs import Net
+
+import dsedge
+from dsedge.bundle import Bundle, describe
+from dsedge.emit import emit
+from dsedge.emit.triton import Repository, write_repository
+from dsedge.emit.triton.check import problems
+from dsedge.emit.triton.config import make_config, raw, warmup
+from dsedge.emit.triton.text import Config, parse, schema_version, to_text
+from dsedge.errors import DsedgeError
+
+DIGITS = Path(__file__).parents[2] / "models" / "digits_cnn"
+BUILD = (
+    "import pathlib, sys\npathlib.Path('model.plan').write_bytes(pathlib.Path('model.fp32.onnx').read_bytes()[:64])\n"
+)
+
+
+def refused(action: Callable[[], object]) -> DsedgeError:
+    with pytest.raises(DsedgeError) as caught:
+        action()
+    return caught.value
+
+
+def edited(folder: Path, change: Callable[[dict[str, Any]], object]) -> Bundle:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    return Bundle(folder)
+
+
+def tensorrt(source: Path, folder: Path, board: str, *, built: bool = False, build: str = BUILD) -> Bundle:
+    """A bundle like those for TensorRT: two portable graphs and a script, or the engine that it builds."""
+    shutil.copytree(source, folder)
+    model = folder / "model.onnx"
+    names = ["model.fp32.onnx", "model.fp16.onnx", *(["model.plan"] if built else [])]
+    for name in names:
+        (folder / name).write_bytes(model.read_bytes() if not name.endswith("plan") else f"engine for {board}".encode())
+    model.unlink()
+    (folder / "build.py").write_text(build)
+    listed = describe(folder, dict.fromkeys(names, "model") | {"build.py": "runner"})
+
+    def change(manifest: dict[str, Any]) -> None:
+        kept = [info for info in manifest["files"] if info["path"] != "model.onnx"]
+        manifest.update(files=[info.model_dump() for info in listed] + kept, status="verified" if built else "deferred")
+        manifest["target"].update(name=board, board=board)
+        manifest["runtime"].update(name="tensorrt", version="10.13" if built else "")
+
+    return edited(folder, change)
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_configured(repository: Repository, config: Config) -> None:
+    """The text says this, as Triton's own schema reads it too where that is installed."""
+    text = (repository.path / repository.model / "config.pbtxt").read_text()
+    assert text.partition("\n")[2] == to_text(config)
+    if schema_version():
+        assert parse(text) == config
+
+
+def test_a_bundle_for_onnx_runtime(tmp_path: Path) -> None:
+    data = DIGITS / "calibration.npz"
+    bundle = dsedge.compile(
+        DIGITS / "digits_cnn.onnx", target="raspberry-pi-5", calibration=data, output=tmp_path / "b"
+    )
+    repository = emit("triton", [bundle], tmp_path / "repository")
+    assert (repository.model, repository.missing, repository.notes) == ("digits_cnn", (), ())
+    model = repository.path / "digits_cnn"
+    assert files(repository.path) == {
+        f"digits_cnn/{name}" for name in ("config.pbtxt", "README.md", "1/model.onnx", "warmup/input_0")
+    }
+    assert (model / "1" / "model.onnx").read_bytes() == bundle.file("model").read_bytes()
+    graph = onnx.load(model / "1" / "model.onnx").graph
+    dims = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in [*graph.input, *graph.output]}
+    golden = np.load(bundle.file("golden"))["input_0"]
+    assert np.array_equal(np.fromfile(model / "warmup" / "input_0", np.float32), golden[0][:1].ravel())
+    sample = {"image": {"data_type": "TYPE_FP32", "dims": dims["image"], "input_data_file": "input_0"}}
+    assert_configured(
+        repository,
+        {
+            "name": "digits_cnn",
+            "backend": "onnxruntime",
+            "max_batch_size": 8,
+            "input": [{"name": "image", "data_type": "TYPE_FP32", "dims": dims["image"]}],
+            "output": [{"name": "logits", "data_type": "TYPE_FP32", "dims": dims["logits"]}],
+            "instance_group": [{"kind": "KIND_CPU", "count": 1}],
+            "dynamic_batching": {"max_queue_delay_microseconds": 100},
+            "model_warmup": [{"name": f"golden_{n}", "batch_size": n, "inputs": sample} for n in (1, 8)],
+        },
+    )
+
+
+def test_one_repository_for_two_gpus(bundle_folder: Path, tmp_path: Path) -> None:
+    bundles = [tensorrt(bundle_folder, tmp_path / board, board, built=board == "a100") for board in ("t4", "a100")]
+    options: dict[str, Any] = {"name": "net", "max_batch": 16, "preferred": (8,), "instances": 2}
+    repository = write_repository(bundles, tmp_path / "repository", queue_delay_us=200, **options)
+    assert repository.missing == ("net/1/model_t4.plan",)
+    model = repository.path / "net"
+    kept = {"manifest.json", *(info.path for info in bundles[0].manifest.files)}
+    own = {"config.pbtxt", "README.md", "build.sh", "1/model_a100.plan", "warmup/input_0"}
+    assert files(model) == own | {f"bundles/t4/{path}" for path in kept}
+    assert (model / "1" / "model_a100.plan").read_text() == "engine for a100"
+    text = (model / "README.md").read_text()
+    assert text.index("Not ready to serve") < text.index("| made of |") and "`1/model_t4.plan`" in text
+    assert "model_a100.plan" not in text
+    Bundle(model / "bundles" / "t4").check_files()
+    sample = {"x": {"data_type": "TYPE_FP32", "dims": [8, 12, 12], "input_data_file": "input_0"}}
+    outputs = bundles[0].manifest.model.outputs
+    assert_configured(
+        repository,
+        {
+            "name": "net",
+            "backend": "tensorrt",
+            "max_batch_size": 16,
+            "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": [8, 12, 12]}],
+            "output": [{"name": outputs[0]["name"], "data_type": "TYPE_FP32", "dims": [10]}],
+            "instance_group": [{"kind": "KIND_GPU", "count": 2}],
+            "dynamic_batching": {"preferred_batch_size": [8], "max_queue_delay_microseconds": 200},
+            "cc_model_filenames": {"7.5": "model_t4.plan", "8.0": "model_a100.plan"},
+            "model_warmup": [{"name": f"golden_{n}", "batch_size": n, "inputs": sample} for n in (1, 8, 16)],
+        },
+    )
+
+
+def run_build(model: Path, capability: str) -> subprocess.CompletedProcess[str]:
+    """build.sh on a machine whose GPU has a compute capability: nvidia-smi answers what the real one prints."""
+    tools = model.parent / "tools"
+    tools.mkdir(exist_ok=True)
+    script = tools / "nvidia-smi"
+    wanted = "--query-gpu=compute_cap --format=csv,noheader"
+    script.write_text(f'#!/bin/sh\n[ "$*" = "{wanted}" ] || exit 9\nprintf "{capability}\\n{capability}\\n"\n')
+    script.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    command = [str(model / "build.sh")]
+    return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=False)
+
+
+def test_the_script_builds_what_is_missing(bundle_folder: Path, tmp_path: Path) -> None:
+    bundles = [tensorrt(bundle_folder, tmp_path / board, board) for board in ("t4", "a100")]
+    repository = write_repository(bundles, tmp_path / "repository", name="net")
+    model = repository.path / "net"
+    before = files(model)
+    done = run_build(model, "8.9")
+    assert done.returncode == 2 and "this GPU is 8.9" in done.stderr and files(model) == before
+    done = run_build(model, "8.0")
+    assert (done.returncode, done.stderr) == (0, "") and files(model) == before | {"1/model_a100.plan"}
+    done = run_build(model, "7.5")
+    assert done.returncode == 0 and files(model) == before | {"1/model_a100.plan", "1/model_t4.plan"}
+    assert {f"net/{name}" for name in files(model) - before} == set(repository.missing)
+    assert (model / "1" / "model_t4.plan").read_bytes() == (model / "bundles/t4/model.fp32.onnx").read_bytes()[:64]
+
+
+def test_a_build_that_fails_leaves_nothing(bundle_folder: Path, tmp_path: Path) -> None:
+    bundle = tensorrt(bundle_folder, tmp_path / "t4", "t4", build=f"{BUILD}sys.exit(3)\n")
+    model = write_repository([bundle], tmp_path / "repository", name="net").path / "net"
+    before = files(model)
+    assert run_build(model, "7.5").returncode == 3 and files(model) == before
+
+
+def compiled(net: Net, output: str, folder: Path) -> Bundle:
+    return dsedge.compile(net.model(output), target="raspberry-pi-5", precision="fp32", output=folder)
+
+
+def image_net(batch: int | str) -> tuple[Net, str]:
+    net = Net(x=(batch, 8, 12, 12))
+    return net, net.head(net.conv("x", 16, act="Relu"))
+
+
+def test_requests_that_cannot_be_stacked_are_not(tmp_path: Path) -> None:
+    fixed = compiled(*image_net(1), tmp_path / "fixed")
+    net, scores = image_net("N")
+    mixing = compiled(net, net.op("Softmax", scores, axis=0), tmp_path / "mixing")
+    for bundle, axis, reason in ((fixed, 1, "fixed"), (mixing, -1, "another then than for each alone")):
+        repository = write_repository([bundle], tmp_path / "repository", name=bundle.path.name)
+        assert len(repository.notes) == 1 and reason in repository.notes[0]
+        text = (repository.path / repository.model / "config.pbtxt").read_text()
+        assert (
+            "max_batch_size: 0\n" in text and f"dims: [ {axis}, 8, 12, 12 ]" in text and "dynamic_batching" not in text
+        )
+        assert reason in (repository.path / repository.model / "README.md").read_text()
+    error = refused(lambda: write_repository([fixed], tmp_path / "other", max_batch=4))
+    assert error.code == "DS401" and "the model's is 1" in str(error) and not (tmp_path / "other").exists()
+    assert write_repository([mixing], tmp_path / "other", max_batch=4).notes == ()  # who says so is believed
+
+
+def test_an_engine_is_stacked_only_as_its_profile_is_known(bundle_folder: Path, tmp_path: Path) -> None:
+    bundle = tensorrt(bundle_folder, tmp_path / "t4", "t4")
+    repository = write_repository([bundle], tmp_path / "repository", name="net")
+    assert "profile" in repository.notes[0]
+    assert "max_batch_size: 0\n" in (repository.path / "net" / "config.pbtxt").read_text()
+
+
+def test_scalars_and_strings(tmp_path: Path) -> None:
+    net = Net(x=("N", 4), gain=("N",))
+    gain = net.op("Unsqueeze", "gain", net.ints(1))
+    bundle = compiled(net, net.op("Mul", net.gemm("x", 4, 4), gain), tmp_path / "bundle")
+    repository = write_repository([bundle], tmp_path / "repository", name="net")
+    text = (repository.path / "net" / "config.pbtxt").read_text()
+    assert "dims: [ 1 ]\n  reshape {\n    shape: [ ]\n  }" in text
+    net = Net(x=("N", 4), gain=())
+    bundle = compiled(net, net.op("Mul", net.gemm("x", 4, 4), "gain"), tmp_path / "scalar")
+    error = refused(lambda: write_repository([bundle], tmp_path / "repository", name="scalar"))
+    assert error.code == "DS401" and "Triton serves no scalars" in str(error)
+    assert raw(np.array(["ab", "ü"])) == b"\x02\0\0\0ab\x02\0\0\0\xc3\xbc"
+    assert raw(np.array([1], ">i2")) == b"\x01\0"
+
+
+def test_what_makes_no_model(bundle_folder: Path, tmp_path: Path) -> None:
+    ours, t4 = Bundle(bundle_folder), tensorrt(bundle_folder, tmp_path / "t4", "t4")
+    again, orin = tensorrt(bundle_folder, tmp_path / "again", "t4"), tensorrt(bundle_folder, tmp_path / "o", "my-gpu")
+    other = tensorrt(bundle_folder, tmp_path / "other", "a100")
+    other = edited(other.path, lambda m: m["model"].update(fingerprint="1" * 64))
+    shutil.copytree(bundle_folder, tmp_path / "lite")
+    lite = edited(tmp_path / "lite", lambda m: m["runtime"].update(name="litert"))
+    unnamed = edited(Path(shutil.copytree(bundle_folder, tmp_path / "u")), lambda m: m["model"].update(name="../up"))
+    for bundles, said in (
+        ([], "no bundle"),
+        ([ours, ours], "one bundle makes a model, not 2"),
+        ([lite], "no backend for litert"),
+        ([t4, again], "both have compute capability 7.5"),
+        ([t4, other], "its model is not that of"),
+        ([t4, ours], "its runtime is not that of"),
+        ([orin], "compute capability of 'my-gpu' is not known"),
+        ([unnamed], "'../up' cannot be the name"),
+    ):
+        error = refused(lambda given=bundles: write_repository(given, tmp_path / "r"))
+        assert error.code == "DS145" and said in str(error), error
+    assert refused(lambda: emit("torchserve", [ours], tmp_path / "r")).code == "DS145"
+    assert not (tmp_path / "r").exists()
+
+
+def test_damaged_bundles(bundle_folder: Path, tmp_path: Path) -> None:
+    (bundle_folder / "golden.npz").write_bytes(b"PK")
+    assert refused(lambda: write_repository([Bundle(bundle_folder)], tmp_path / "r")).code == "DS803"
+    golden = describe(bundle_folder, {"golden.npz": "golden"})[0].model_dump()
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["files"] = [*(info for info in manifest["files"] if info["role"] != "golden"), golden]
+
+    error = refused(lambda: write_repository([edited(bundle_folder, change)], tmp_path / "r"))
+    assert error.code == "DS803" and "golden inputs cannot be read" in str(error)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_model_that_is_there_is_replaced_only_when_asked(bundle_folder: Path, tmp_path: Path) -> None:
+    bundle, repository = Bundle(bundle_folder), tmp_path / "repository"
+    (repository / "mine").mkdir(parents=True)
+    (repository / "mine" / "config.pbtxt").write_text('name: "mine"\n')
+    write_repository([bundle], repository, name="net")
+    (repository / "net" / "1" / "model.onnx").write_text("old")
+    assert refused(lambda: write_repository([bundle], repository, name="net")).code == "DS801"
+    assert (repository / "net" / "1" / "model.onnx").read_text() == "old"
+    write_repository([bundle], repository, name="net", force=True)
+    assert (repository / "net" / "1" / "model.onnx").read_bytes() == bundle.file("model").read_bytes()
+    assert refused(lambda: write_repository([bundle], repository, name="mine", force=True)).code == "DS801"
+    assert {path.name for path in repository.iterdir()} == {"mine", "net"}
+
+
+def set_in(path: str, value: Any) -> Callable[[Config], None]:
+    def change(config: Config) -> None:
+        *way, last = [int(key) if key.isdigit() else key for key in path.split("/")]
+        place: Any = config
+        for key in way:
+            place = place[key]
+        place[last] = value
+
+    return change
+
+
+def scalar(tensor: Config) -> None:
+    tensor.update(dims=[1], reshape={"shape": []})
+
+
+BROKEN: dict[str, Callable[[Config], object]] = {
+    "max_batch_size is -5": set_in("max_batch_size", -5),
+    "max_batch_size is 4294967296": set_in("max_batch_size", 1 << 32),
+    "max_batch_size says that they cannot": set_in("max_batch_size", 0),
+    "preferred_batch_size 32 is not between": set_in("dynamic_batching/preferred_batch_size", [32]),
+    "preferred_batch_size 0 is not between": set_in("dynamic_batching/preferred_batch_size", [0]),
+    "max_queue_delay_microseconds is negative": set_in("dynamic_batching/max_queue_delay_microseconds", -1),
+    "x: Triton has no data type TYPE_FP8": set_in("input/0/data_type", "TYPE_FP8"),
+    "x: dims [0, 12, 12] are not lengths": set_in("input/0/dims", [0, 12, 12]),
+    "x: dims [] are not lengths": set_in("input/0/dims", []),
+    "x: dims [1, 8, 12, 12] are not the model's [8, 12, 12], without": set_in("input/0/dims", [1, 8, 12, 12]),
+    "x: dims [8, 12, 13] are not the model's": set_in("input/0/dims", [8, 12, 13]),
+    "x: reshape leaves no axis": lambda config: (set_in("max_batch_size", 0)(config), scalar(config["input"][0])),
+    "input 'x' is there twice": lambda config: config["input"].append(config["input"][0]),
+    "input 'y' is none of the model's": set_in("input/0/name", "y"),
+    "there is no output": set_in("output", []),
+    "name is 'other', and the folder 'net'": set_in("name", "other"),
+    "has no known kind, or no instance": set_in("instance_group/0/count", 0),
+    "instance_group {'kind': 'KIND_TPU'": set_in("instance_group/0/kind", "KIND_TPU"),
+    "TensorRT runs on GPUs": set_in("instance_group/0/kind", "KIND_CPU"),
+    "there is no file 1/lost.plan": set_in("cc_model_filenames", {"8.0": "lost.plan"}),
+    "'../../model.plan' leaves the folder": set_in("cc_model_filenames", {"8.0": "../../model.plan"}),
+    "'sm80' is no compute capability": set_in("cc_model_filenames", {"sm80": "model_t4.plan"}),
+    "there is no file 1/model.onnx": set_in("backend", "onnxruntime"),
+    "batch_size 99 is not between 1 and 16": set_in("model_warmup/0/batch_size", 99),
+    "its inputs are not the model's, see x": set_in("model_warmup/0/inputs", {}),
+    "x is TYPE_INT8 [8, 12, 12], the input takes": set_in("model_warmup/0/inputs/x/data_type", "TYPE_INT8"),
+    "x is TYPE_FP32 [8, 12, -1], the input takes": set_in("model_warmup/0/inputs/x/dims", [8, 12, -1]),
+    "there is no file warmup/lost": set_in("model_warmup/0/inputs/x/input_data_file", "lost"),
+    "has 3 bytes, x takes 4608": set_in("model_warmup/0/inputs/x/input_data_file", "short"),
+    "x has no data": lambda config: config["model_warmup"][0]["inputs"]["x"].pop("input_data_file"),
+}
+
+
+@pytest.fixture
+def served(bundle_folder: Path, tmp_path: Path) -> tuple[Config, Path, dict[str, Any]]:
+    """A configuration without a problem, its folder, and the shapes of its model."""
+    bundle = tensorrt(bundle_folder, tmp_path / "t4", "t4", built=True)
+    folder = write_repository([bundle], tmp_path / "r", name="net", max_batch=16, preferred=(4,)).path / "net"
+    (folder / "warmup" / "short").write_bytes(b"123")
+    config = make_config(bundle, "net", {"7.5": "model_t4.plan"}, 16, (4,), 100, 1)
+    config["model_warmup"] = warmup(config, [(1, 8, 12, 12)])
+    model = bundle.manifest.model
+    shapes = {spec["name"]: spec["shape"] for spec in [*model.inputs, *model.outputs]}
+    assert problems(config, folder, shapes) == []
+    assert (folder / "config.pbtxt").read_text().partition("\n")[2] == to_text(config)
+    return config, folder, shapes
+
+
+@pytest.mark.parametrize("said", BROKEN)
+def test_each_thing_that_triton_would_refuse_is_found(served: tuple[Config, Path, dict[str, Any]], said: str) -> None:
+    config, folder, shapes = served
+    broken = copy.deepcopy(config)
+    BROKEN[said](broken)
+    found = problems(broken, folder, shapes)
+    assert any(said in line for line in found), found
+
+
+def test_text_of_any_name(served: tuple[Config, Path, dict[str, Any]]) -> None:
+    pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed: pip install '.[triton]'")
+    config, _, _ = served
+    name = 'a "quote" \\ \n\t\x01 ü 漢 {}'
+    config["input"][0]["name"] = name
+    for sample in config["model_warmup"]:
+        sample["inputs"] = {name: sample["inputs"]["x"]}
+    assert parse(to_text(config)) == config
+    for text in ("max_batch_sizes: 1", "input { data_type: TYPE_FP8 }", "name: "):
+        assert refused(lambda text=text: parse(text)).code == "DS401"
