@@ -18,8 +18,9 @@ Status = Literal["deferred", "checked", "verified", "measured"]
 """deferred: to be finished on the device; checked: an offline compiler accepted it; verified: it ran on the real
 runtime and its outputs were compared; measured: its latency was taken on the named device."""
 
-Whole = Literal["int8", "int8_dynamic", "int4", "fp16", "mixed", "float32"]
-"""The precision of an artifact as a whole. fp16: weights stored so, computed in float32; mixed: several of them."""
+Whole = Literal["int8", "int8_dynamic", "int4", "fp16", "bf16", "mixed", "float32"]
+"""The precision of an artifact as a whole. fp16: weights stored so, computed in float32; bf16: computed so;
+mixed: several of them."""
 
 
 class _Record(BaseModel):
@@ -88,6 +89,7 @@ class Precision(_Record):
     asked: str = Field("int8", description="what was asked for, as `--precision` takes it")
     int8_ops: int
     int4_ops: int = Field(0, description="operators that compute on INT4 weights")
+    bf16_ops: int = Field(0, description="operators that compute in bfloat16")
     float_ops: int
     total_ops: int
     islands: list[Island]

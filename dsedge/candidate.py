@@ -13,6 +13,7 @@ from dsedge.accuracy import Judge
 from dsedge.backends.base import Artifact, Audit, Backend
 from dsedge.bundle import Fidelity, Gate, Latency, Metric, Whole
 from dsedge.data import Batch, Data
+from dsedge.differ import first_difference
 from dsedge.errors import VerifyError
 from dsedge.model import Model
 from dsedge.quant.contract import Contract
@@ -37,7 +38,11 @@ from dsedge.verify import (
 
 DYNAMIC_MARGIN_DB = 20.0
 """The Q/DQ graph does not hold the rounding of activations that a runtime quantizes as they come."""
-_STORED: tuple[Whole, ...] = ("int4", "fp16")
+_BFLOAT_MARGIN_DB = 12.0
+"""The graph rounds what each node reads to bfloat16, as the artifact does: convolutional nets and encoders come within
+4 dB of it. A recurrent layer rounds its state at every step besides: a GRU is 9 dB farther away (`tools/bfloat.py`)."""
+_MARGINS_DB = {"int8_dynamic": DYNAMIC_MARGIN_DB, "int4": DYNAMIC_MARGIN_DB, "bf16": _BFLOAT_MARGIN_DB}
+_STORED: tuple[Whole, ...] = ("int4", "fp16", "bf16")
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class Tried:
         samples: how many samples the ranges come from.
         notes: what a reader must know.
         tries: how many artifacts were made.
+        about: what sets it apart from the first search for that precision, "" for the first.
     """
 
     found: Candidate | None
@@ -108,6 +114,7 @@ class Tried:
     samples: int
     notes: list[str]
     tries: int
+    about: str = ""
 
 
 def baseline(model: Model, backend: Backend, folder: Path, data: Data, judge: Judge | None) -> Baseline:
@@ -136,9 +143,9 @@ def baseline(model: Model, backend: Backend, folder: Path, data: Data, judge: Ju
     graph_outputs = run_all(predictor(model.graph), samples[:GOLDEN_SAMPLES])
     _, complaint = compare_floats(model.outputs, graph_outputs, outputs[:GOLDEN_SAMPLES])
     if complaint:
-        raise VerifyError(
-            "DS501", f"the float artifact: {complaint}", because=f"{backend.NAME} computes something else"
-        )
+        found = first_difference(model.graph, backend, samples[0].feeds)
+        because = f"{backend.NAME} computes something else" + (f": {found}" if found else "")
+        raise VerifyError("DS501", f"the float artifact: {complaint}", because=because)
     metric = None
     if judge:
         value, count = judge.measured(predict)
@@ -177,8 +184,7 @@ def verified(
     got = run_all(predict, base.samples)
     golden = golden_count(base.samples, base.outputs, got)
     simulated = run_all(predictor(qdq, optimize=False), base.samples[:golden])
-    dynamic = any(node.precision in ("int8_dynamic", "int4") for node in plan.nodes.values())
-    margin = DYNAMIC_MARGIN_DB if dynamic else 3.0
+    margin = max((_MARGINS_DB.get(node.precision, 3.0) for node in plan.nodes.values()), default=3.0)
     near = fidelity(base.samples, base.outputs, simulated, got, margin_db=margin)
     if any(scales := output_scales(qdq.graph)):
         # Sums of products are exact in INT8 kernels that do not saturate, and in no float one. The reference's own

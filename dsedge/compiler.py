@@ -1,10 +1,10 @@
 """The flow: a trained model and a board in, a bundle out.
 
     load -> check -> for each runtime (data -> normalize -> layout -> baseline -> annotate -> calibrate -> quantize
-         -> build -> verify) -> measure -> gate -> bundle -> report
+         -> build -> verify) -> measure [-> lift] -> gate -> bundle -> report
 
 `compile` reads from top to bottom; what is done for each runtime is in `dsedge.portfolio`, the search for an artifact
-that passes in `dsedge.search`, and the choice among all of them in `dsedge.race`.
+that passes in `dsedge.search`, and the choice among all of them in `dsedge.race`; `dsedge.lift` is done on request.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from dsedge.frontend.quantizable import require_quantizable
 from dsedge.frontend.shapes import Shapes
 from dsedge.frontend.simplify import simplified
 from dsedge.given import is_given
+from dsedge.lift import lift_slow, require_lift
 from dsedge.model import Model
 from dsedge.passes.normalize import normalize
 from dsedge.portfolio import Job, enter_all
@@ -61,6 +62,7 @@ def compile(
     strict_int8: bool = False,
     io_layout: str | None = None,
     io_dtype: str = "float",
+    lift: str | None = None,
     states: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -85,14 +87,16 @@ def compile(
         factory: for a file of weights: what makes their module, as for `dsedge.load`.
         simplify: a simplifier to run first, "onnxsim", "onnxslim" or "onnxscript"; its result is dropped when it
             differs.
-        precision: fp32, fp16, int8, int8_dynamic or int4 for the whole model, then `name=precision` for parts of it,
-            separated by commas: "int8,head=fp32,MatMul=int4"; see `dsedge.quant.precision`. Only "int8" needs
+        precision: fp32, fp16, bf16, int8, int8_dynamic or int4 for the whole model, then `name=precision` for parts
+            of it, separated by commas: "int8,head=fp32,MatMul=int4"; see `dsedge.quant.precision`. Only "int8" needs
             calibration.
         strict_int8: refuse the model when an operator would compute on real numbers, INT8 weights or not.
         io_layout: "nhwc" or "nchw": how images lie in the artifact's inputs and outputs (`dsedge.layout`); as in the
             model when None. Data and `evaluate` keep the layout of the model as it is given.
         io_dtype: "float", or "int8" or "uint8": inputs and outputs of the artifact are codes
             (`dsedge.quant.interface`), where the runtime can. Data and `evaluate` keep real numbers.
+        lift: "slow": nodes that the runtime's profiler finds slower in INT8 than in float are returned to float, and
+            the artifact in which they are is shipped where it is the fastest (`dsedge.slow`).
         states: of a streaming model: input -> the output that is its next value. Samples are then frames in order,
             without the states; accuracy is judged with each model reading its own.
         progress: called as the steps go on.
@@ -109,6 +113,7 @@ def compile(
         board = target if isinstance(target, Target) else load_target(target)
         backends, notes = usable_backends(board, runtime)
         request = parse_request(precision)
+        require_lift(lift, strict_int8=strict_int8)
         source = with_states(load(model, example_inputs=example_inputs, shapes=shapes, factory=factory), states or {})
         require_quantizable(source)
         given = is_given(source, request)
@@ -123,7 +128,8 @@ def compile(
         )
         notes += [*ranked(board, runtime), *passed_over(refused), *_about(source, evaluate, max_drop)]
         method = data.load_recipe(recipe).method if recipe else DEFAULT_METHOD
-        samples = _calibration(calibration, needed=request.calibrates and not given, passes=len(options))
+        passes = len(options) + (lift is not None)
+        samples = _calibration(calibration, needed=request.calibrates and not given, passes=passes)
         free = every and request == INT8 and io_dtype == "float" and not strict_int8
     job = Job(
         board, request, given, samples, evaluate, max_drop, recipe, method, io_layout, io_dtype, strict_int8, free
@@ -132,13 +138,16 @@ def compile(
     with workspace(out, force=force) as folder:
         entries, failures = enter_all(options, job, folder, steps)
         with steps("measure"):
-            entries = race(entries, board)
-        winner, chosen = pick(entries, board, request)
+            raced = race(entries, board)
+        if lift is not None:
+            raced, said = lift_slow(entries, raced, board, steps)
+            notes += said
+        winner, chosen = pick(raced, board, request)
         if strict_int8:
             require_int8(chosen.plan, chosen.audit.unmatched)
         with steps("profile"):
             slowest = costs(winner, chosen, board)
-        rows = table(entries, [*failures, *refused], (winner, chosen), request)
+        rows = table(raced, [*failures, *refused], (winner, chosen), request)
         assemble(folder, job, winner, chosen, rows, slowest, steps, notes)
     return Bundle(out)
 
@@ -173,7 +182,7 @@ def _about(source: Model, evaluate: Evaluate | None, max_drop: float | None) -> 
 
 
 def _calibration(source: str | Path | Iterable[Any] | None, *, needed: bool, passes: int) -> str | Path | Iterable[Any]:
-    """Calibration data that can be read once for each runtime: of several, samples of a one-way iterable are kept.
+    """Calibration data that can be read several times: then samples of a one-way iterable are kept.
 
     Raises:
         LoadError: DS126 when there is none and it is needed.

@@ -5,7 +5,7 @@ A runtime that fails is a row with its error, not the end, as long as another on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,13 @@ class Entry:
         layout: of its inputs and outputs.
         data: the calibration samples.
         base: the float artifact.
-        tries: what came of the precision that was asked for, then of the runtime's alternatives to it.
+        tries: what came of the precision that was asked for, then of the runtime's alternatives to it, then of the same
+            precision with slow nodes in float.
         failed: the alternatives that could not be made.
         notes: what a reader must know of the runtime.
         float_time: the float artifact's, None when not measured.
+        again: searches once more, with nodes (name -> reason) in float from the start; None for a model that came with
+            Q/DQ pairs.
     """
 
     backend: Backend
@@ -89,6 +92,7 @@ class Entry:
     failed: list[Failed]
     notes: list[str]
     float_time: Latency | None = None
+    again: Callable[[Mapping[str, str]], Tried] | None = None
 
     @property
     def found(self) -> list[Candidate]:
@@ -97,7 +101,7 @@ class Entry:
 
     def is_alternative(self, chosen: Candidate) -> bool:
         """Whether an artifact has another precision than the one that was asked for."""
-        return any(tried.found is chosen for tried in self.tries[1:])
+        return any(tried.found is chosen for tried in self.tries[1:] if not tried.about)
 
     @property
     def runtime(self) -> str:
@@ -165,7 +169,8 @@ def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
         asked = accept(model, base, backend, job.target, judge, folder, steps, io_dtype=codes, strict=job.strict)
         return Entry(backend, model, floats, layout, samples, base, [asked], [], option.notes)
 
-    def tried(request: Request, where: Path) -> Tried:
+    def tried(request: Request, where: Path, lifted: Mapping[str, str] | None = None) -> Tried:
+        where.mkdir(exist_ok=True)
         return search(
             model,
             base,
@@ -180,14 +185,25 @@ def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
             job.seen,
             io_dtype=codes,
             strict=job.strict,
+            floats=lifted,
         )
 
     tries, failed = [tried(job.request, folder)], []
     for precision in alternatives(backend, job.target, floats.graph.graph) if job.alternatives else ():
         try:
             require_available(request := parse_request(precision), contract)
-            (folder / precision).mkdir()
             tries.append(tried(request, folder / precision))
         except DsedgeError as error:
             failed.append(Failed(backend, error, precision))
-    return Entry(backend, model, floats, layout, samples, base, tries, failed, option.notes)
+    return Entry(
+        backend,
+        model,
+        floats,
+        layout,
+        samples,
+        base,
+        tries,
+        failed,
+        option.notes,
+        again=lambda lifted: tried(job.request, folder / "lifted", lifted),
+    )

@@ -72,7 +72,7 @@ def table(
     rows = [row for entry in entries for row in _rows(entry, chosen if entry is winner else None)]
     rows.sort(key=lambda row: (row.median_ms is None, row.median_ms or 0.0))
     best = next(row for row in rows if row.chosen)
-    told = [row.model_copy(update={"reason": _reason(row, best, len(entries))}) for row in rows]
+    told = [row.model_copy(update={"reason": _joined(row.reason, _reason(row, best, len(entries)))}) for row in rows]
     failed = [
         CandidateInfo(
             runtime=failure.backend.NAME,
@@ -100,7 +100,10 @@ def _rows(entry: Entry, chosen: Candidate | None) -> list[CandidateInfo]:
         chosen=chosen is not None and all(chosen is not found for found in entry.found),
     )
     rows = [row]
-    for found in entry.found:
+    for tried in entry.tries:
+        found = tried.found
+        if found is None:
+            continue
         own = found.latency[-1] if found.latency else None
         changes = {
             "precision": precision(found.plan),
@@ -111,6 +114,7 @@ def _rows(entry: Entry, chosen: Candidate | None) -> list[CandidateInfo]:
             "bytes": found.artifact.bytes,
             "failed": [gate.name for gate in found.gates if gate.passed is False],
             "chosen": chosen is found,
+            "reason": tried.about,
         }
         rows.append(row.model_copy(update=changes))
     return rows
@@ -120,26 +124,27 @@ def costs(entry: Entry, chosen: Candidate, target: Target) -> list[CostInfo]:
     """The operators of the chosen artifact that cost the most; none where this machine or the runtime cannot tell."""
     if not target.matches_host()[0]:
         return []
-    found = profile(entry.backend, chosen.artifact, as_codes(_longest(entry), chosen.codes), THREADS)
+    every = profile(entry.backend, chosen.artifact, as_codes(longest(entry), chosen.codes), THREADS)
+    found = [cost for cost in every if cost.ms]
     total = sum(cost.ms for cost in found) or 1.0
     return [CostInfo(node=cost.node, op=cost.op, ms=cost.ms, share=cost.ms / total) for cost in found[:_SHOWN]]
 
 
-def _longest(entry: Entry) -> Feeds:
-    """Of samples of several lengths the longest: it is what a budget has to hold for."""
+def longest(entry: Entry) -> Feeds:
+    """One sample: of samples of several lengths the longest: it is what a budget has to hold for."""
     return max(entry.base.samples, key=lambda sample: sum(array.size for array in sample.feeds.values())).feeds
 
 
 def _contenders(entry: Entry) -> list[Contender]:
     """The float artifact, and the others that passed the accuracy gate."""
     base, backend = entry.base, entry.backend
-    longest = _longest(entry)
-    made = [Contender(entry.runtime, "float32", open_artifact(backend, base.artifact.main, THREADS), longest)]
+    feeds = longest(entry)
+    made = [Contender(entry.runtime, "float32", open_artifact(backend, base.artifact.main, THREADS), feeds)]
     for found in _accurate(entry):
         # Who asks for an artifact that reads codes has codes: making them is not its time.
-        feeds = as_codes(longest, found.codes)
+        codes = as_codes(feeds, found.codes)
         predict = open_artifact(backend, found.artifact.main, THREADS)
-        made.append(Contender(entry.runtime, precision(found.plan), predict, feeds))
+        made.append(Contender(entry.runtime, precision(found.plan), predict, codes))
     return made
 
 
@@ -171,6 +176,10 @@ def _fails(found: Candidate) -> bool:
 
 def _median(latency: Sequence[Latency]) -> float:
     return latency[-1].median_ms if latency else 0.0
+
+
+def _joined(about: str, reason: str) -> str:
+    return ": ".join(text for text in (about, reason) if text)
 
 
 def _reason(row: CandidateInfo, best: CandidateInfo, runtimes: int) -> str:

@@ -31,7 +31,7 @@ from dsedge.quant.rounding import Rounded, channel_products, round_weights
 from dsedge.quant.smooth import smooth
 from dsedge.sensitivity import rank
 from dsedge.steps import Steps
-from dsedge.strict import require_int8
+from dsedge.strict import listed, require_int8
 from dsedge.target import Target
 
 DEFAULT_METHOD: Method = "mse"
@@ -88,6 +88,7 @@ def search(
     *,
     io_dtype: IoDtype = "float",
     strict: bool = False,
+    floats: Mapping[str, str] | None = None,
 ) -> Tried:
     """The first candidate that passes the audit and the accuracy gate, or the last one that failed the gate.
 
@@ -106,6 +107,7 @@ def search(
             is seen here is put into it.
         io_dtype: which type of inputs and outputs an INT8 artifact has.
         strict: refuse a plan in which an operator computes on real numbers.
+        floats: node -> reason, for nodes that are float from the first try on.
 
     Raises:
         CheckError: DS202 when `strict` and an operator would compute on real numbers.
@@ -127,7 +129,7 @@ def search(
             smooth_notes += found_notes
             model = model.with_graph(smoothed)
     graph = model.graph.graph
-    lifted: dict[str, str] = {}
+    lifted = dict(floats or {})
     statistics = Statistics(graph_digest(model.graph))
     notes: list[str] = []
     rejected: Candidate | None = None
@@ -162,7 +164,7 @@ def search(
             audit = backend.audit(artifact, plan, target)
         if audit.unmatched:
             lifted.update(audit.unmatched)
-            notes += [f"{node} was returned to float: {why}" for node, why in audit.unmatched.items()]
+            notes += _returned(audit.unmatched)
             continue
         with steps("verify"):
             found = verified(plan, artifact, qdq, audit, base, backend, judge, statistics.samples, codes)
@@ -171,11 +173,12 @@ def search(
             found = replace(found, gates=[gate])
             if not gate.passed:
                 rejected = found
-                if attempt + 1 == TRIES:
+                weighted = [node.name for node in plan.nodes.values() if node.weights]
+                if attempt + 1 == TRIES or not weighted:
                     break
                 with steps("refine", changed=True):
                     ranked = rank(
-                        [node.name for node in plan.nodes.values() if node.weights],
+                        weighted,
                         lambda name: quantized(annotated({**lifted, name: "measured"}))[1],
                         model.graph,
                         data.head(REFINE_SAMPLES),
@@ -201,6 +204,17 @@ def search(
         return Tried(replace(found, notes=notes), lifted, statistics.samples, notes, attempt + 1)
     # The last one was made when there was anything to quantize.
     return Tried(rejected, lifted, statistics.samples, notes, attempt + plan.quantized)
+
+
+def _returned(unmatched: Mapping[str, str]) -> list[str]:
+    """A note for each reason, with the nodes that it is about."""
+    by_reason: dict[str, list[str]] = {}
+    for node, why in unmatched.items():
+        by_reason.setdefault(why, []).append(node)
+    return [
+        f"{listed(names)} {'was' if len(names) == 1 else 'were'} returned to float: {why}"
+        for why, names in by_reason.items()
+    ]
 
 
 def _weights(plan: QuantPlan, graph: ir.Graph) -> dict[str, int]:

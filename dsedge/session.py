@@ -80,6 +80,10 @@ def open_session(
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a message, without what only the runtime's developers read."""
+    """The first line of a message that says something, without what only the runtime's developers read.
+
+    OpenVINO begins with places in its source, each on a line that ends with a colon.
+    """
     lines = str(error).strip().splitlines()
-    return _PREFIX.sub("", lines[0])[:300] if lines else type(error).__name__
+    told = next((line for line in lines if not line.rstrip().endswith(":")), "".join(lines[:1]))
+    return _PREFIX.sub("", told)[:300] or type(error).__name__

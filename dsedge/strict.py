@@ -45,11 +45,12 @@ def require_int8(plan: QuantPlan, unmatched: Mapping[str, str] | None = None) ->
             "DS202",
             f"{count} of {len(computing)} operators would compute on real numbers",
             where="--strict-int8",
-            because="\n".join(f"{_listed(names)}: {reason}" for reason, names in by_reason.items()),
+            because="\n".join(f"{listed(names)}: {reason}" for reason, names in by_reason.items()),
             hint="replace these operators in the model, choose another --runtime, or leave out --strict-int8",
         )
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Names between commas, of many the first ten."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from dsedge.errors import LoadError, did_you_mean
 from dsedge.resources import data_folder, entry_points, invalid, is_path, read_toml
 
-# Instruction-set features that change which int8 kernels a runtime picks, and the flags of /proc/cpuinfo that show them
+# Instruction-set features that change which kernels a runtime picks, and the flags of /proc/cpuinfo that show them
 # (arch/x86/include/asm/cpufeatures.h, Documentation/arch/arm64/elf_hwcaps.rst in the Linux sources).
 _CPU_FLAGS: dict[str, dict[str, set[str]]] = {
     "x86_64": {
@@ -23,8 +23,15 @@ _CPU_FLAGS: dict[str, dict[str, set[str]]] = {
         "avx2": {"avx2"},
         "avx512": {"avx512bw"},
         "vnni": {"avx_vnni", "avx512_vnni"},
+        "bf16": {"avx512_bf16", "amx_bf16"},
     },
-    "aarch64": {"neon": {"asimd"}, "fp16": {"asimdhp"}, "dotprod": {"asimddp"}, "i8mm": {"i8mm"}},
+    "aarch64": {
+        "neon": {"asimd"},
+        "fp16": {"asimdhp"},
+        "dotprod": {"asimddp"},
+        "i8mm": {"i8mm"},
+        "bf16": {"bf16"},
+    },
     "armv7": {"neon": {"neon"}},
 }
 # With or without these, int8 arithmetic takes other kernels: other speed, and on x86 other saturation.
@@ -75,7 +82,7 @@ class Target(_Facts):
         extends: the target whose facts it takes over.
         architecture: instruction set of the operating system's userland.
         cpu: the core, as compilers and emulators name it (-mcpu, -march); None when the board does not fix it.
-        features: instruction-set features that decide which int8 kernels run.
+        features: instruction-set features that decide which kernels run.
         cores: CPU cores; None when the board does not fix it.
         memory_mb: main memory in MiB; None when the board does not fix it.
         os: operating system.

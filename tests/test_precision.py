@@ -167,7 +167,7 @@ def test_the_command_line(tmp_path: Path) -> None:
         [*command, "--precision", "bf16"], capture_output=True, text=True, check=False, timeout=120
     )
     assert refused.returncode == 2
-    assert "DS146" in refused.stderr and "it has fp32, fp16, int8, int4" in refused.stderr
+    assert "DS146" in refused.stderr and "it has fp32, fp16, int8, int8_dynamic, int4" in refused.stderr
 
 
 def test_fidelity_on_noise_is_said(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ BOARDS = [
     *("raspberry-pi-3", "raspberry-pi-4", "raspberry-pi-5", "raspberry-pi-zero2"),
     *("android-arm64", "android-armv7"),
     *("pos-x86", "pos-x86-celeron", "pos-arm64", "pos-armv7"),
-    *("t4", "a100"),
+    *("x86-server", "t4", "a100"),
 ]
 
 BASE = """
@@ -58,6 +58,7 @@ def test_every_shipped_board_loads() -> None:
         ("raspberry-pi", "raspberry-pi-5"),
         ("android", "android-arm64"),
         ("pos", "pos-x86"),
+        ("x86", "x86-server"),
     ],
 )
 def test_a_short_name_is_a_board_and_says_so(short: str, name: str) -> None:
@@ -71,7 +72,8 @@ def test_facts_that_decide_the_contract() -> None:
     for name in ("raspberry-pi-4", "raspberry-pi-3", "raspberry-pi-zero2"):
         assert load_target(name).features == ("neon",)
     assert load_target("raspberry-pi-4").default_for is None, "an alias is not inherited"
-    assert "vnni" in load_target("pos-x86").features
+    assert "vnni" in load_target("pos-x86").features and "bf16" not in load_target("pos-x86").features
+    assert "bf16" in load_target("x86-server").features
     assert not {"avx2", "vnni"} & set(load_target("pos-x86-celeron").features)
     xavier = load_target("jetson-xavier-nx")
     assert xavier.accelerator and xavier.accelerator.compute_capability == "7.2"
@@ -159,6 +161,7 @@ def test_isa_match() -> None:
     matches, reason = celeron.matches("x86_64", zen4)
     assert not matches and "vnni" in reason, "int8 is not faster than float there as it is with dot products"
     assert celeron.matches("x86_64", frozenset({"sse4", "avx2"}))[0]
+    assert "lacks bf16" in load_target("x86-server").matches("x86_64", zen4)[1]
     assert pi5.matches("x86_64", zen4) == (False, "this machine is x86_64, the target is aarch64")
     assert not load_target("t4").matches("x86_64", zen4)[0]
     assert load_target("t4").matches_host()[0] is False
@@ -171,6 +174,7 @@ def test_features_of_a_cpu() -> None:
     assert cpu_features("aarch64", a76) == {"neon", "fp16", "dotprod"}
     assert cpu_features("aarch64", a76 + a53) == {"neon"}
     assert cpu_features("x86_64", n97) == {"sse4", "avx2", "vnni"}
+    assert [cpu_features("x86_64", f"flags\t: fpu {flag}\n") for flag in ("avx512_bf16", "amx_bf16")] == [{"bf16"}] * 2
     assert cpu_features("x86_64", "") == frozenset()
     assert cpu_features("riscv64", a53) == frozenset()
     assert host_isa()[0]

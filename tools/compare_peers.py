@@ -1,6 +1,6 @@
-"""Compares dsedge with its peers on one runtime: speed, fidelity, size, and what quantizing costs.
+"""Compares dsedge with its peers, on one runtime or on all: speed, fidelity, size, and what quantizing costs.
 
-    python tools/compare_peers.py [--runtime openvino] [--models resnet50,minilm] [--json FILE] [--exports FOLDER]
+    python tools/compare_peers.py [--runtime openvino|all] [--models resnet50,minilm] [--json FILE] [--exports FOLDER]
 
 In ONNX Runtime the peers are its own quantizers and NNCF, in LiteRT ai-edge-quantizer, in OpenVINO NNCF. Needs
 `pip install "dsedge[models,peers]"` and a machine with the instruction set of the target pos-x86. Each quantizer gets
@@ -9,6 +9,9 @@ seconds and the least memory count. Then one process opens the float model and a
 thread and its defaults, and times them in turns, each round in another order. Every setting of a peer is a row; one
 that fails is a row with its error. The float models of LiteRT and OpenVINO are those that dsedge writes; LiteRT's
 peer reads its one too. In OpenVINO what is float is computed in float32, not in bfloat16.
+
+With `--runtime all` dsedge chooses the runtime, every peer makes its artifacts on each runtime that it has, and
+"float" is the fastest float model of any runtime.
 
 A table a model:
 
@@ -32,11 +35,13 @@ not run again, so that a run that was stopped goes on where it was.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +56,7 @@ from workers import run_worker
 import dsedge.compiler
 from dsedge.bench.runner import LOADERS
 from dsedge.cli.output import show
+from dsedge.errors import DsedgeError
 from dsedge.report.terminal import table
 from dsedge.session import open_session
 
@@ -88,6 +94,7 @@ def _take(row: Row, result: Mapping[str, Any]) -> None:
         return
     if row.seconds is None or result["seconds"] < row.seconds:
         row.steps, row.notes = result.get("steps"), result["notes"]
+        row.artifact = Path(result.get("artifact", row.artifact))
     for name in ("seconds", "process_seconds", "peak_rss_mb"):
         before = getattr(row, name)
         setattr(row, name, result[name] if before is None else min(before, result[name]))
@@ -123,9 +130,42 @@ def float_model(case: Case, folder: Path, runtime: str) -> Path:
     if runtime == "onnxruntime":
         return case.model
     bundle = dsedge.compiler.compile(
-        case.model, target=TARGET, runtime=runtime, precision="fp32", output=folder / "float", force=True
+        case.model, target=TARGET, runtime=runtime, precision="fp32", output=folder / f"float-{runtime}", force=True
     )
     return bundle.file("model")
+
+
+def rows_on(case: Case, runtime: str, folder: Path, repeats: int) -> list[Row]:
+    """The float model on a runtime, then dsedge's artifact and the peers'."""
+    floats = float_model(case, folder, runtime)
+    variants = variants_on(runtime, RECIPES[case.name].variants)
+    return [Row("float", floats), *quantize_all(case, variants, folder, repeats, floats)]
+
+
+def rows_on_all(case: Case, folder: Path, repeats: int) -> list[Row]:
+    """The float models on all runtimes, what dsedge chooses, and the peers' artifacts on all runtimes."""
+    floats, peers = [], []
+    for runtime in _RUNTIMES.values():
+        variants = variants_on(runtime, RECIPES[case.name].variants)
+        variants = {title: made for title, made in variants.items() if made[0] != "dsedge"}
+        try:
+            model = float_model(case, folder, runtime)
+        except DsedgeError as error:
+            floats.append(Row(f"float, {runtime}", folder, f"{error.code}: {error}".splitlines()[0]))
+            continue
+        floats.append(Row(f"float, {runtime}", model))
+        (made_in := folder / runtime).mkdir()
+        found = quantize_all(case, variants, made_in, repeats, model)
+        peers += [replace(row, name=f"{runtime}: {row.name}") for row in found]
+    ours = quantize_all(case, {"dsedge": ("dsedge", {"runtime": "auto"})}, folder, repeats)
+    return [*floats, *ours, *peers]
+
+
+def fastest_float_first(rows: list[Row]) -> list[Row]:
+    """Rows of all runtimes as a verdict takes them: the fastest float one, dsedge's, the peers'."""
+    floats = list(itertools.takewhile(lambda row: row.name.startswith("float"), rows))
+    base = min(floats, key=lambda row: np.inf if row.times is None else float(np.median(row.times)))
+    return [base, *rows[len(floats) :]]
 
 
 def _int8_share(artifact: Path) -> str:
@@ -204,13 +244,12 @@ def as_json(row: Row) -> dict[str, Any]:
 def compare(name: str, exports: Path, *, runtime: str, samples: int, repeats: int, seconds: float) -> dict[str, Any]:
     """Make the table of a model, print it with its verdict, and return both for JSON."""
     with tempfile.TemporaryDirectory() as folder:
-        case, recipe = prepare(name, Path(folder), exports, samples), RECIPES[name]
-        variants = variants_on(runtime, recipe.variants)
-        floats = float_model(case, Path(folder), runtime)
-        rows = [Row("float", floats), *quantize_all(case, variants, Path(folder), repeats, floats)]
+        case = prepare(name, Path(folder), exports, samples)
+        everywhere = runtime == "all"
+        rows = rows_on_all(case, Path(folder), repeats) if everywhere else rows_on(case, runtime, Path(folder), repeats)
         measure(case, rows, seconds)
     print_table(case, rows)
-    claims = verdict(rows, recipe.goal)
+    claims = verdict(fastest_float_first(rows) if everywhere else rows, RECIPES[name].goal)
     for claim, holds, figures in claims:
         print(f"{name}: {claim}: {'yes' if holds else 'NO'} ({figures})")
     print(flush=True)
@@ -221,7 +260,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = ",".join(RECIPES)
     parser.add_argument("--models", default=known, help="names, separated by commas (default: %(default)s)")
-    parser.add_argument("--runtime", default="onnxruntime", choices=tuple(_RUNTIMES.values()))
+    parser.add_argument("--runtime", default="onnxruntime", choices=(*_RUNTIMES.values(), "all"))
     parser.add_argument("--json", type=Path, help="file to add the figures to, model by model")
     parser.add_argument("--exports", type=Path, help="folder of exported models, which is filled (default: none)")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="runs of each quantizer (default: %(default)s)")

@@ -1,12 +1,12 @@
 """Measures from which size on a matrix product is faster in INT8: the rule in backends/onnxruntime/contract.py.
 
-    python tools/gemm_threshold.py
+    python tools/gemm_threshold.py [--dynamic]
 
 Needs the core install and a machine with the instruction set of the target pos-x86. For every size a model of one Gemm
 [rows, K] x [K, N] with a bias is quantized by dsedge under that target's contract without its rule on size. Both
 versions run in ONNX Runtime with one thread, in turns; the INT8 one converts its float input, as it has to where a
 float operator comes before it. Printed are the median times and the median ratio INT8 / float, by products rows*K*N;
-then the size from which on no slower one was found.
+then the size from which on no slower one was found. With --dynamic the input is quantized as it comes.
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ def write_gemm(path: Path, rows: int, k: int, n: int) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
 
 
-def without_size_rule(contract: Contract) -> Contract:
+def without_size_rule(contract: Contract, *, dynamic: bool = False) -> Contract:
     """The contract with every Gemm in INT8."""
-    operators = tuple(replace(rule, when=()) if rule.op == "Gemm" else rule for rule in contract.operators)
+    rules = contract.hybrid if dynamic else contract.operators
+    operators = tuple(replace(rule, when=()) if rule.op == "Gemm" else rule for rule in rules)
     return replace(contract, operators=operators)
 
 
@@ -68,8 +69,10 @@ def compare(rows: int, k: int, n: int, contract: Contract, folder: Path) -> tupl
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    contract = without_size_rule(load_backend("onnxruntime").contract(load_target(HOST)))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dynamic", action="store_true", help="measure the kernel that quantizes its input itself")
+    dynamic = parser.parse_args().dynamic
+    contract = without_size_rule(load_backend("onnxruntime").contract(load_target(HOST)), dynamic=dynamic)
     cells, slower = [], []
     for products, rows, k, n in sorted((rows * k * n, rows, k, n) for rows in ROWS for k, n in SIZES):
         with tempfile.TemporaryDirectory() as folder:

@@ -46,23 +46,26 @@ def by_dsedge(model: Path, calibration: Path, artifact: Path, options: dict[str,
     import onnxruntime  # noqa: F401
 
     import dsedge.compiler
-    from dsedge.backends.base import load_backend
+    from dsedge.backends.base import available, load_backend
     from dsedge.passes import discover
     from dsedge.passes.normalize import FINISH, NORMALIZE
 
     options = {"runtime": "onnxruntime", **options}
-    load_backend(options["runtime"])
+    for name in available() if options["runtime"] == "auto" else (options["runtime"],):
+        load_backend(name)
     discover()
     os.environ["DSEDGE_CACHE"] = str(Path("cache").resolve())  # an empty one
     bundle = dsedge.compiler.compile(model, target=TARGET, calibration=calibration, output="bundle", **options)
+    artifact = artifact.with_suffix(bundle.file("model").suffix)  # of the runtime that was chosen
     shutil.copy(bundle.file("model"), artifact)
     if (weights := bundle.file("model").with_suffix(".bin")).exists():
         shutil.copy(weights, artifact.with_suffix(".bin"))
     steps = {step.name: step.seconds for step in bundle.manifest.passes}
     failed = [f"gate {gate.name} FAILED" for gate in bundle.manifest.failed]
     quantizing = {"load", *NORMALIZE, *FINISH, "prepare", "annotate", "smooth", "calibrate", "quantize", "build"}
-    seconds = sum(steps.get(name, 0.0) for name in quantizing)
-    return {"seconds": seconds, "steps": steps, "notes": [*failed, *bundle.manifest.notes]}
+    seconds = sum(took for name, took in steps.items() if name.split(": ")[-1] in quantizing)
+    notes = [*failed, *bundle.manifest.notes]
+    return {"seconds": seconds, "steps": steps, "notes": notes, "artifact": str(artifact)}
 
 
 def by_onnxruntime_static(model: Path, calibration: Path, artifact: Path, options: dict[str, Any]) -> dict[str, Any]:

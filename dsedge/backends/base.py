@@ -72,8 +72,9 @@ class Audit:
         performed: False when this machine cannot tell; the counts are then the plan's.
         summary: one sentence for people.
         int8_ops, float_ops: operators that compute in INT8 and in float.
-        unmatched: node -> reason, for nodes that were planned as INT8 or INT4 and run in float.
+        unmatched: node -> reason, for nodes that were planned as INT8, INT4 or bfloat16 and run in float32.
         int4_ops: operators that compute on INT4 weights.
+        bf16_ops: operators that compute in bfloat16.
         lowered: node -> the operators of the artifact that it became, where they are others than the graph's
             ("CONV_2D"); empty where the artifact is the graph itself.
     """
@@ -84,6 +85,7 @@ class Audit:
     float_ops: int
     unmatched: dict[str, str]
     int4_ops: int = 0
+    bf16_ops: int = 0
     lowered: dict[str, str] = field(default_factory=dict)
 
 
@@ -94,12 +96,17 @@ class Cost:
     Attributes:
         node: as the runtime names it, which may have fused it with others.
         op: the runtime's operator.
-        ms: median time of a run, in milliseconds.
+        ms: median time of a run, in milliseconds; 0 where it is done in place.
+        nodes: names of the graph's nodes that it is made of, or of their outputs, as far as the runtime tells. Names
+            that the graph does not have may be among them.
+        reads: the operators that write what it reads, by their `node`.
     """
 
     node: str
     op: str
     ms: float
+    nodes: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 class Backend(Protocol):
@@ -138,7 +145,11 @@ class Backend(Protocol):
         """Write the artifact of a float or Q/DQ graph, at the canonical opset or above, into a folder."""
 
     def load(self, path: Path, threads: int | None = None) -> Predict:
-        """Open the main file of an artifact as the device does: a function from feeds to all outputs."""
+        """Open the main file of an artifact as the device does: a function from feeds to all outputs.
+
+        Where the runtime can tell what it was configured with, the function's attribute `conditions` holds it by name:
+        a latency is recorded with it.
+        """
 
     def audit(self, artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
         """Load an artifact, and find what really runs in INT8."""

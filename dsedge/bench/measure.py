@@ -44,7 +44,8 @@ def measure(contenders: Sequence[Contender], threads: int) -> list[Latency]:
         threads: that they were opened with.
 
     Returns:
-        A row for each, in milliseconds, over as many runs as fit into a second and a half for each (20 to 300).
+        A row for each, in milliseconds, over as many runs as fit into a second and a half for each (20 to 300). Among
+        its conditions are those that the runtime reads back, see `conditions` of the runner's loaders.
     """
     functions = [lambda _, c=c: c.predict(c.feeds) for c in contenders]
     once = sum(min(times) for times in time_alternately(functions, None, 3))
@@ -60,7 +61,7 @@ def measure(contenders: Sequence[Contender], threads: int) -> list[Latency]:
             runs=runs,
             threads=threads,
             where=f"this machine ({platform.machine()})",
-            conditions=conditions | _shapes(contender.feeds),
+            conditions=conditions | _shapes(contender.feeds) | getattr(contender.predict, "conditions", {}),
         )
         for contender, times in zip(contenders, time_alternately(functions, None, runs), strict=True)
     ]

@@ -29,7 +29,10 @@ def as_array(output):
 
 
 def load_onnxruntime(path, threads=None):
-    """Open an ONNX file; returns a function from {input: array} to a list of arrays, as `as_array` makes them."""
+    """Open an ONNX file; returns a function from {input: array} to a list of arrays, as `as_array` makes them.
+
+    Its attribute `conditions` says what the runtime was told, as the session reads it back.
+    """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # nothing is reported from the device
     import onnxruntime
 
@@ -47,7 +50,18 @@ def load_onnxruntime(path, threads=None):
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception:
             raise error from None  # what the runtime says of the file as it is loaded everywhere else
-    return lambda feeds: [as_array(output) for output in session.run(None, feeds)]
+
+    def run(feeds):
+        return [as_array(output) for output in session.run(None, feeds)]
+
+    used = session.get_session_options()
+    run.conditions = {
+        "providers": ", ".join(session.get_providers()),
+        "intra_op_threads": used.intra_op_num_threads,
+        "graph_optimization": used.graph_optimization_level.name,
+        "execution_mode": used.execution_mode.name,
+    }
+    return run
 
 
 def load_litert(path, threads=None):
@@ -123,7 +137,10 @@ def _real(array, parameters):
 
 
 def load_openvino(path, threads=None):
-    """Open an OpenVINO model; returns a function from {input: array} to a list of arrays in the model's order."""
+    """Open an OpenVINO model; returns a function from {input: array} to a list of arrays in the model's order.
+
+    Its attribute `conditions` says what the plugin was told, as the compiled model reads it back.
+    """
     compiled = compile_openvino(path, threads)
     request = compiled.create_infer_request()
     takes = {port.get_any_name(): np.dtype(port.get_element_type().to_dtype()) for port in compiled.inputs}
@@ -137,20 +154,37 @@ def load_openvino(path, threads=None):
         request.infer(feeds, share_inputs=True)
         return [np.array(request.get_tensor(port).data) for port in compiled.outputs]
 
+    run.conditions = {
+        "inference_precision": compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name(),
+        "streams": compiled.get_property("NUM_STREAMS"),
+        "inference_threads": compiled.get_property("INFERENCE_NUM_THREADS"),
+        "performance_hint": str(compiled.get_property("PERFORMANCE_HINT")),
+    }
     return run
 
 
-def compile_openvino(path, threads=None):
+OPENVINO_PRECISION = ["dsedge", "inference_precision"]
+"""Where an OpenVINO model says "bf16" when its float operators are to compute in bfloat16."""
+
+
+def compile_openvino(path, threads=None, profiled=False):
     """A model compiled for this CPU, for one request at a time.
 
-    Float operators compute in float32: the default, bfloat16 on CPUs that have it, rounds to three digits.
+    Float operators compute in float32, but where the model says bfloat16. The runtime's own default is bfloat16 on
+    CPUs that have it, which rounds to three digits.
     """
     import openvino
 
-    config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+    core = openvino.Core()
+    model = core.read_model(str(path))
+    asked = model.get_rt_info(OPENVINO_PRECISION).astype(str) if model.has_rt_info(OPENVINO_PRECISION) else ""
+    precision = "bf16" if asked == "bf16" else "f32"
+    config = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
     if threads:
         config["INFERENCE_NUM_THREADS"] = str(threads)
-    return openvino.Core().compile_model(str(path), "CPU", config)
+    if profiled:
+        config["PERF_COUNT"] = "YES"
+    return core.compile_model(model, "CPU", config)
 
 
 def load_tensorrt(path, threads=None):
@@ -324,6 +358,7 @@ def main():
         feeds = {spec["name"]: golden[f"input_{i}"][0] for i, spec in enumerate(inputs)}
         (times,) = time_alternately([run], feeds, args.runs)
         result = {"median_ms": float(np.median(times)), "p90_ms": float(np.percentile(times, 90)), "runs": args.runs}
+        result.update(getattr(run, "conditions", {}))
         result.update(threads=args.threads, machine=platform.machine())
         print(json.dumps(dict(result, **(run.facts(args.runs) if hasattr(run, "facts") else {}))))
         return 0

@@ -11,6 +11,7 @@ from dsedge.cli.options import (
     IoDtype,
     IoLayout,
     Json,
+    Lift,
     ModelArgument,
     Runtime,
     Shape,
@@ -72,12 +73,13 @@ def compile_(
     precision: Annotated[
         str,
         typer.Option(
-            metavar="P", help="int8, int8_dynamic, int4, fp16 or fp32, and for parts: int8,head=fp32,MatMul=int4."
+            metavar="P", help="int8, int8_dynamic, int4, bf16, fp16 or fp32, and for parts: int8,head=fp32,MatMul=int4."
         ),
     ] = "int8",
     strict_int8: StrictInt8 = False,
     io_layout: IoLayout = None,
     io_dtype: IoDtype = "float",
+    lift: Lift = None,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="OUT", help="Folder to write; build/<model>-<board> by default."),
@@ -111,6 +113,7 @@ def compile_(
             strict_int8=strict_int8,
             io_layout=io_layout,
             io_dtype=io_dtype,
+            lift=lift,
             output=output,
             force=force,
             progress=report,

@@ -52,6 +52,14 @@ IoDtype = Annotated[
 StrictInt8 = Annotated[
     bool, typer.Option("--strict-int8", help="Refuse the model when an operator would compute on anything but codes.")
 ]
+Lift = Annotated[
+    str | None,
+    typer.Option(
+        "--lift",
+        metavar="slow",
+        help="slow: return operators to float that are slower in INT8, where that is measured to help.",
+    ),
+]
 Factory = Annotated[
     str | None,
     typer.Option(

@@ -12,7 +12,9 @@ REPLACES = "dsedge.replaces"
 """Metadata of a node that a backend wrote for another one: that one's type and name, "ConvTranspose up1"."""
 
 PRECISION = "dsedge.precision"
-"""Metadata of a node between Q/DQ pairs that is to compute in float all the same: "float"."""
+"""Metadata of a node whose pairs do not say how it computes: "float" between Q/DQ pairs, or "int8_dynamic".
+
+Of a Cast "bf16": it stands for the rounding of a node that computes in bfloat16."""
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 

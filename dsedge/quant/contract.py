@@ -254,6 +254,7 @@ class Contract:
         hybrid: the operators whose weights can be INT8 while the runtime quantizes activations as they come, for those
             who ask for that (`--precision int8_dynamic`): rules of the kind "dynamic".
         half: what the runtime does with weights that are stored as float16, "" where it cannot read them.
+        bfloat: what the runtime does when all that is float is to be computed in bfloat16, "" where it cannot.
         lacks: precision that `--precision` names -> why the runtime does not have it.
         static: whether the runtime wants the length of every axis before it runs.
         inputs_only: whether Q/DQ goes on inputs alone, because any operator takes up the quantizer behind it.
@@ -273,6 +274,7 @@ class Contract:
     blocked: tuple[OpRule, ...] = ()
     hybrid: tuple[OpRule, ...] = ()
     half: str = ""
+    bfloat: str = ""
     lacks: Mapping[str, str] = field(default_factory=dict)
     static: bool = False
     inputs_only: bool = False

@@ -28,7 +28,8 @@ def insert(model: ir.Model, plan: QuantPlan, contract: Contract) -> ir.Model:
 
     Returns:
         A copy with QuantizeLinear / DequantizeLinear nodes. Weights are stored as integers, biases as int32 where the
-        contract says so. Weights that are stored as float16 stand behind a Cast. INT4 weights need opset 21.
+        contract says so. Weights that are stored as float16 stand behind a Cast. What a node in bfloat16 reads goes
+        through two, to bfloat16 and back, marked as such (`PRECISION`). INT4 weights need opset 21.
 
     Raises:
         LoadError: DS108 when there are INT4 weights and the model cannot be brought to that opset.
@@ -44,8 +45,9 @@ def insert(model: ir.Model, plan: QuantPlan, contract: Contract) -> ir.Model:
             writer.quantize_constants(node, node_plan)
     writer.quantize_activations(nodes)
     for node in nodes:
-        if plan.nodes[node.name or ""].precision == "float" and _between_pairs(node):
-            node.metadata_props[PRECISION] = "float"
+        precision = plan.nodes[node.name or ""].precision
+        if precision == "int8_dynamic" or (precision == "float" and _between_pairs(node)):
+            node.metadata_props[PRECISION] = precision
     for value in [v for v in model.graph.initializers.values() if not v.uses() and not v.is_graph_output()]:
         if not value.is_graph_input():
             model.graph.initializers.pop(value.name or "")
@@ -61,10 +63,19 @@ class _Writer:
         self.taken |= {v.name for node in graph.all_nodes() for v in (*node.inputs, *node.outputs) if v is not None}
         self.taken |= {v.name for v in graph.inputs}
         self.weights: dict[tuple[str, int | None, bytes], ir.Value] = {}
+        self.rounded: dict[ir.Value, ir.Value] = {}
         self.groups: dict[str, tuple[ir.Value, ir.Value]] = {}
 
     def quantize_constants(self, node: ir.Node, plan: NodePlan) -> None:
-        """Store the weights and the bias of a node as integers behind a DequantizeLinear; float16 behind a Cast."""
+        """Store the weights and the bias of a node as integers behind a DequantizeLinear; float16 behind a Cast.
+
+        Of a node in bfloat16, activations and weights go through Casts.
+        """
+        if plan.precision == "bf16":
+            for index, value in enumerate(node.inputs):
+                if value is not None and _is_rounded(value):
+                    node.replace_input_with(index, self._rounded(node, value))
+            return
         if plan.precision == "fp16":
             for index in plan.weights:
                 node.replace_input_with(index, self._halved(node, index))
@@ -171,6 +182,24 @@ class _Writer:
             self.weights[key] = output
         return self.weights[key]
 
+    def _rounded(self, node: ir.Node, value: ir.Value) -> ir.Value:
+        """A value rounded to bfloat16 by a Cast there and one back, of which the second's output is returned."""
+        if value not in self.rounded:
+            types = (ir.DataType.BFLOAT16, ir.DataType.FLOAT)
+            rounded = value
+            for dtype in types:
+                cast = ir.node("Cast", [rounded], {"to": dtype}, name=self._free(f"{value.name}_to_{dtype.name}"))
+                cast.metadata_props[PRECISION] = "bf16"
+                rounded = cast.outputs[0]
+                rounded.name, rounded.type, rounded.shape = (
+                    self._free(f"{value.name}_as_{dtype.name}"),
+                    ir.TensorType(dtype),
+                    value.shape,
+                )
+                self.graph.insert_before(node, cast)
+            self.rounded[value] = rounded
+        return self.rounded[value]
+
     def _parameters(self, name: str, params: QParams) -> tuple[ir.Value, ir.Value]:
         scale = self._initializer(f"{name}_scale", params.scale)
         return scale, self._initializer(f"{name}_zero_point", params.zero_point)
@@ -209,6 +238,12 @@ def _raise_opset(model: ir.Model) -> None:
         raise LoadError("DS108", what, hint=f"export the model with opset {_BLOCKS_OPSET}, or ask for less")
     model.opset_imports[""] = max(opset, _BLOCKS_OPSET)
     model.ir_version = max(model.ir_version, _BLOCKS_IR_VERSION)
+
+
+def _is_rounded(value: ir.Value) -> bool:
+    """Whether bfloat16 rounds a value: biases and bounds have fewer than two axes, and so has what becomes a shape."""
+    tensor = isinstance(value.type, ir.TensorType) and value.dtype == ir.DataType.FLOAT
+    return tensor and (value.shape is None or len(value.shape) > 1)
 
 
 def _between_pairs(node: ir.Node) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Precision = Literal["int8", "int8_dynamic", "int4", "fp16", "float", "integer"]
+Precision = Literal["int8", "int8_dynamic", "int4", "fp16", "bf16", "float", "integer"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class NodePlan:
     Attributes:
         name, op_type: of the node.
         precision: "int8", "int8_dynamic" (INT8 weights, activations quantized at run time), "int4" (weights in blocks),
-            "fp16" (weights stored as float16, computed in float32), "float", or "integer" for a node that works on
-            shapes, indices or booleans and has nothing to quantize.
+            "fp16" (weights stored as float16, computed in float32), "bf16" (computed in bfloat16), "float", or
+            "integer" for a node that works on shapes, indices or booleans and has nothing to quantize.
         reason: why, in words.
         head: name of the node that this one is fused into, None when it stands for itself.
         inputs: indices of the activation inputs that it reads through Q/DQ.

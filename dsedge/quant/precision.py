@@ -4,7 +4,7 @@
 `attention` in float32, and the linear layers in INT4 blocks.
 
 Precisions are fp32, fp16, bf16, int8, int8_dynamic (INT8 weights; the runtime quantizes activations as they come, so no
-calibration data is needed) and int4.
+calibration data is needed) and int4. bf16 is for a whole model only: it is how a runtime computes all that is float.
 
 The first entry is the base, "int8" when it is left out; it says what happens wherever nothing else is asked for. The
 others are `name=precision`, and of several that fit a node the last one decides. A name is one of:
@@ -40,8 +40,6 @@ from dsedge.quant.plan import Precision, QuantPlan
 Asked = Literal["fp32", "fp16", "bf16", "int8", "int8_dynamic", "int4", "fp8"]
 PRECISIONS: tuple[Asked, ...] = get_args(Asked)
 
-_NOWHERE = {"bf16": "it computes nothing in bfloat16", "fp8": "it computes nothing in FP8"}
-"""Precisions that no runtime has so far, with the reason."""
 _LEAST_HALF = 256
 """Numbers in a constant that is worth a Cast of its own."""
 _LINEAR = {"MatMul", "Gemm"}
@@ -88,7 +86,7 @@ def parse_request(text: str) -> Request:
     for i, entry in enumerate(text.split(",")):
         name, equals, precision = (part.strip() for part in entry.rpartition("="))
         if precision not in PRECISIONS:
-            hint = did_you_mean(precision, [known for known in PRECISIONS if known not in _NOWHERE])
+            hint = did_you_mean(precision, PRECISIONS)
             raise LoadError("DS145", f"{precision!r} is no precision", where=f"--precision {text}", hint=hint)
         if equals and name:
             entries.append((name, precision))
@@ -104,13 +102,14 @@ def require_available(request: Request, contract: Contract) -> None:
     """Refuse a precision that the runtime does not have.
 
     Raises:
-        LoadError: DS146, with the reason and what there is.
+        LoadError: DS146, with the reason and what there is; also for bfloat16 that is asked for in parts.
     """
     lacks = {
         **({} if contract.block else {"int4": "it takes no weights in INT4 blocks"}),
         **({} if contract.half else {"fp16": "it reads no float16 weights"}),
         **({} if contract.hybrid else {"int8_dynamic": "it has no operators that quantize activations as they come"}),
-        **_NOWHERE,
+        **({} if contract.bfloat else {"bf16": "it computes nothing in bfloat16"}),
+        "fp8": "it computes nothing in FP8",
         **contract.lacks,
     }
     for precision in (request.base, *(precision for _, precision in request.entries)):
@@ -118,6 +117,9 @@ def require_available(request: Request, contract: Contract) -> None:
             has = ", ".join(p for p in PRECISIONS if p not in lacks)
             what = f"{contract.id} has no {precision}"
             raise LoadError("DS146", what, because=lacks[precision], hint=f"it has {has}")
+        if precision == "bf16" and request.entries:
+            because = "it computes all that is float in bfloat16, or nothing"
+            raise LoadError("DS146", f"{contract.id} has no bf16 for parts of a model", because=because)
 
 
 def require_matches(request: Request, graph: ir.Graph, contract: Contract, *, codes: Collection[str] = ()) -> None:
@@ -160,7 +162,7 @@ def annotate_as_asked(
     lifted: Mapping[str, str] | None = None,
     codes: Collection[str] = (),
 ) -> QuantPlan:
-    """`annotate`, with a request: nodes are lifted to float, or their weights stored as INT8, INT4 or float16.
+    """`annotate`, with a request: nodes are lifted to float, stored as INT8, INT4 or float16, or made bfloat16.
 
     Args:
         graph: normalized, sorted, every node named.
@@ -187,7 +189,7 @@ def annotate_as_asked(
 
 
 class _Stored(NamedTuple):
-    """What a node's plan becomes when its weights are stored in another precision."""
+    """What a node's plan becomes when its weights are stored in another precision, or it computes in bfloat16."""
 
     precision: Precision
     reason: str
@@ -235,7 +237,12 @@ def _fp16(node: ir.Node, contract: Contract) -> _Stored | str:
     return _Stored("fp16", contract.half, weights, None) if weights else "its weights exceed the range of float16"
 
 
-_STORED = {"int4": _int4, "int8_dynamic": _int8_dynamic, "fp16": _fp16}
+def _bf16(node: ir.Node, contract: Contract) -> _Stored | str:
+    floats = any(out.dtype == ir.DataType.FLOAT for out in node.outputs)
+    return _Stored("bf16", contract.bfloat, (), None) if floats else "it computes nothing in float"
+
+
+_STORED = {"int4": _int4, "int8_dynamic": _int8_dynamic, "fp16": _fp16, "bf16": _bf16}
 
 
 def _fits(name: str, node: ir.Node) -> bool:

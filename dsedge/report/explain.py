@@ -14,7 +14,7 @@ from dsedge.report.plan import Node, Plan, Value, WeightScale, fused, quantized_
 from dsedge.report.terminal import cell, facts, table
 from dsedge.report.text import number
 
-_WORDS = {"int8": "INT8", "int8_dynamic": "INT8 dynamic", "int4": "INT4"}
+_WORDS = {"int8": "INT8", "int8_dynamic": "INT8 dynamic", "int4": "INT4", "bf16": "BF16"}
 _HALF = "float, FP16 weights"
 
 

@@ -158,8 +158,10 @@ def _latency(manifest: Manifest) -> Html:
         for x in manifest.latency
     ]
     columns = ("precision", "median ms#", "IQR ms#", "p90 ms#", "runs#", "threads#", "runtime", "where")
-    conditions = {key: value for x in manifest.latency for key, value in x.conditions.items()}
-    facts = [(key.replace("_", " "), _condition(value)) for key, value in conditions.items()]
+    conditions: dict[str, list[str]] = {}
+    for key, value in (pair for x in manifest.latency for pair in x.conditions.items()):
+        conditions.setdefault(key, []).append(_condition(value))
+    facts = [(key.replace("_", " "), ", ".join(dict.fromkeys(values))) for key, values in conditions.items()]
     slowest = [(tag("code", x.node), x.op, number(x.ms), f"{100 * x.share:.1f}") for x in manifest.costs]
     profile = (
         tag("h3", "What costs the most, by the runtime's own profiler"),
@@ -175,19 +177,21 @@ def _latency(manifest: Manifest) -> Html:
     )
 
 
-def _condition(value: object) -> object:
+def _condition(value: object) -> str:
     if value is None:
         return "not known"
-    return number(value) if isinstance(value, float) else value
+    return number(value) if isinstance(value, float) else str(value)
 
 
 def _coverage(manifest: Manifest, plan: Mapping[str, Any]) -> Html:
     found = manifest.precision
+    computing = found.int8_ops + found.int4_ops + found.bf16_ops + found.float_ops
     parts = (
         ("INT8", found.int8_ops, "int8"),
         ("INT4", found.int4_ops, "int4"),
+        ("BF16", found.bf16_ops, "bf16"),
         ("float", found.float_ops, "float"),
-        ("other", max(found.total_ops - found.int8_ops - found.int4_ops - found.float_ops, 0), "other"),
+        ("other", max(found.total_ops - computing, 0), "other"),
     )
     islands = Counter((island.op, island.reason) for island in found.islands)
     names: dict[tuple[str, str], list[str]] = {}

@@ -13,6 +13,7 @@ PRECISIONS = {
     "int8_dynamic": "INT8 dynamic",
     "int4": "INT4",
     "fp16": "FP16 (stored)",
+    "bf16": "BF16",
     "mixed": "mixed",
     "float32": "float",
 }
@@ -121,7 +122,7 @@ def candidates(manifest: Manifest) -> list[tuple[CandidateInfo, tuple[str, ...]]
                 f"{row.runtime} {row.version}",
                 PRECISIONS.get(row.precision, row.precision),
                 "" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
-                "" if row.metric is None else f"{row.metric.name} {number(row.metric.quantized)}",
+                "" if row.metric is None else number(row.metric.quantized),
                 "" if row.median_ms is None else number(row.median_ms),
                 "" if row.iqr_ms is None else number(row.iqr_ms),
                 "" if row.bytes is None else size(row.bytes),
@@ -137,13 +138,13 @@ def costs(manifest: Manifest, shown: int) -> str:
     return ", ".join(f"{x.op} {x.node!r} {100 * x.share:.0f}%" for x in manifest.costs[:shown])
 
 
-CANDIDATES = ("runtime", "precision", "SQNR dB#", "accuracy#", "median ms#", "IQR ms#", "size#", "because")
+CANDIDATES = ("runtime", "precision", "SQNR dB#", "accuracy#", "ms#", "IQR#", "size#", "because")
 
 
 def operators(manifest: Manifest) -> str:
     """How many operators run in INT8, and whether the runtime itself was asked."""
     found = manifest.precision
-    kinds = [("INT8", found.int8_ops), ("INT4", found.int4_ops)]
+    kinds = [("INT8", found.int8_ops), ("INT4", found.int4_ops), ("BF16", found.bf16_ops)]
     shown = [(kind, count) for kind, count in kinds if count] or kinds[:1]
     counts = ", ".join(f"{count} of {found.total_ops} in {kind}" for kind, count in shown)
     return counts if found.audited else f"{counts} as planned, not audited here"

@@ -71,12 +71,24 @@ def bundle_summary(bundle: Bundle) -> RenderableType:
     ]
     notes = [cell(f"note: {note}", "bold yellow") for note in manifest.notes]
     verdict = summary.verdict(manifest)
-    rivals = [
-        [cell(value, "bold green" if row.chosen else "red" if row.error or row.failed else "") for value in cells]
-        for row, cells in summary.candidates(manifest)
+    return Group(facts(rows), *_candidates(manifest), *notes, cell(verdict, "bold red" if manifest.failed else "bold"))
+
+
+def _candidates(manifest: Manifest) -> list[RenderableType]:
+    """The table of all artifacts; below it why one was chosen and why others could not be, which no column can hold."""
+    found = summary.candidates(manifest)
+    if not found:
+        return []
+    filled = [i for i in range(len(summary.CANDIDATES) - 1) if any(cells[i] for _, cells in found)]
+    styles = ["bold green" if row.chosen else "red" if row.error or row.failed else "" for row, _ in found]
+    lines = [[cell(cells[i], style) for i in filled] for (_, cells), style in zip(found, styles, strict=True)]
+    reasons = [
+        (" ".join(cells[:2]), cell(cells[-1], style))
+        for (_, cells), style in zip(found, styles, strict=True)
+        if style and cells[-1]
     ]
-    compared = [table(summary.CANDIDATES, rivals, title="candidates")] if rivals else []
-    return Group(facts(rows), *compared, *notes, cell(verdict, "bold red" if manifest.failed else "bold"))
+    title = "candidates: milliseconds, median and interquartile range (IQR)"
+    return [table([summary.CANDIDATES[i] for i in filled], lines, title=title), facts(reasons)]
 
 
 def _gates(manifest: Manifest) -> list[Text]:

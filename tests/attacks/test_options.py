@@ -24,6 +24,8 @@ def test_names_that_resemble_nothing(attempt: Attempt) -> None:
     refused(attempt("--runtime", "c", target="pos-armv7"), "DS144", "no backend")
     refused(attempt("--io-layout", "nwhc"), "DS145", "did you mean 'nhwc'?")
     refused(attempt("--io-dtype", "int9"), "DS145", "did you mean 'int8'?")
+    refused(attempt("--lift", "slwo"), "DS145", "did you mean 'slow'?")
+    refused(attempt("--lift", "slow", "--strict-int8"), "DS145", "exclude each other")
     refused(attempt("--io-dtype", "int8", "--runtime", "onnxruntime"), "DS146", "real numbers")
     refused(attempt("--recipe", "./none.toml"), "DS127", "No such file")
     refused(attempt(calib=None), "DS126", "--calib random")

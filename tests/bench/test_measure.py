@@ -5,6 +5,18 @@ import platform
 import numpy as np
 
 from dsedge.bench.measure import Contender, measure
+from dsedge.data import Feeds
+
+
+def test_what_the_runtime_says_of_itself_is_recorded() -> None:
+    def told(feeds: Feeds) -> list[np.ndarray]:
+        return []
+
+    told.conditions = {"inference_precision": "bf16"}  # type: ignore[attr-defined]
+    feeds = {"x": np.ones((2, 2))}
+    one, other = measure([Contender("a", "bf16", told, feeds), Contender("b", "int8", lambda feeds: [], feeds)], 1)
+    assert one.conditions["inference_precision"] == "bf16" and one.conditions["inputs"] == "x 2x2"
+    assert "inference_precision" not in other.conditions
 
 
 def test_a_row_for_each_artifact() -> None:

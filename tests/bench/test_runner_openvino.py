@@ -11,7 +11,7 @@ from graphs import Net, multi_output
 pytest.importorskip("openvino")
 
 from dsedge.backends.openvino import build
-from dsedge.bench.runner import compile_openvino, load_onnxruntime, load_openvino
+from dsedge.bench.runner import OPENVINO_PRECISION, compile_openvino, load_onnxruntime, load_openvino
 
 
 def test_outputs_come_in_the_models_order_for_any_batch(tmp_path: Path) -> None:
@@ -21,6 +21,8 @@ def test_outputs_come_in_the_models_order_for_any_batch(tmp_path: Path) -> None:
 
     ir.save(model.graph, tmp_path / "model.onnx")
     reference = load_onnxruntime(tmp_path / "model.onnx", 1)
+    assert reference.conditions["intra_op_threads"] == 1
+    assert reference.conditions["providers"] == "CPUExecutionProvider"
     for batch in (1, 3):
         (spec,) = model.inputs
         shape = [batch, *(d for d in spec.shape or () if isinstance(d, int))][: len(spec.shape or ())]
@@ -43,6 +45,19 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
             run(feeds)
     with pytest.raises((RuntimeError, ValueError)):
         run({"x": np.zeros((2, 8), np.float32)})
+
+
+def test_what_the_file_says_of_precision_is_one_word_or_nothing(tmp_path: Path) -> None:
+    import openvino
+
+    path = build(multi_output().graph, tmp_path).main
+    for word, wanted in (("bf16", {"bf16", "f32"}), ("f16", {"f32"}), ("../../etc", {"f32"}), ("", {"f32"})):
+        model = openvino.Core().read_model(path)
+        model.set_rt_info(word, OPENVINO_PRECISION)
+        openvino.save_model(model, tmp_path / "told.xml")
+        told = load_openvino(tmp_path / "told.xml", 1).conditions
+        assert told["inference_precision"] in wanted, "bf16 where this CPU has it"
+        assert (told["streams"], told["inference_threads"], told["performance_hint"]) == (1, 1, "LATENCY")
 
 
 def test_float_is_float32_and_there_is_one_stream(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -122,7 +124,7 @@ def test_a_node_that_was_lifted_stays_float() -> None:
         ("int8,head=int4", "DS146", "too few"),
         ("int8,Relu=fp16", "DS146", "no weights"),
         ("int8,Relu=int8", "DS146", "nothing that --precision Relu=int8 fits can be int8"),
-        ("bf16", "DS146", "it has fp32, fp16, int8, int4"),
+        ("bf16", "DS146", "it has fp32, fp16, int8, int8_dynamic, int4"),
         ("int8,head=bf16", "DS146", "none in bfloat16"),
     ],
 )
@@ -148,7 +150,21 @@ def test_int8_that_the_contract_does_not_give_is_refused_with_its_reason() -> No
     assert "QLinearSoftmax is several times slower" in str(caught.value.because)
 
 
-def test_only_precisions_that_some_runtime_has_are_offered() -> None:
+def test_bfloat16_is_for_a_whole_model() -> None:
+    """The runtime computes all that is float in it, so a part in another precision could not be had."""
+    accepts = replace(contract(), bfloat="in bfloat16", lacks={})
+    graph = graph_of(perceptron())
+    require_available(Request("bf16"), accepts)
+    plan = annotate_as_asked(graph, accepts, Request("bf16"))
+    assert {node.precision for node in plan.nodes.values()} == {"bf16"}
+    assert plan.quantized and not plan.values
+    for text in ("bf16,head=fp32", "int8,head=bf16"):
+        with pytest.raises(LoadError) as caught:
+            require_available(parse_request(text), accepts)
+        assert (caught.value.code, "for parts" in caught.value.what) == ("DS146", True)
+
+
+def test_precisions_are_suggested() -> None:
     with pytest.raises(LoadError) as caught:
         parse_request("int8dyn")
-    assert "int8_dynamic" in str(caught.value.hint) and "bf16" not in str(caught.value.hint)
+    assert "did you mean 'int8_dynamic'" in str(caught.value.hint)

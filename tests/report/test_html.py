@@ -65,6 +65,17 @@ def test_hostile_names_stay_text(several: Manifest, plan: dict[str, Any]) -> Non
     assert not {"\x1b", "\u202e"} & set(attacked.text)
 
 
+def test_conditions_in_which_artifacts_differ_are_all_told(
+    manifest: Callable[..., Manifest], plan: dict[str, Any]
+) -> None:
+    data = manifest().to_json()
+    for row, precision in zip(data["latency"], ("f32", "bf16"), strict=True):
+        row["conditions"] |= {"inference_precision": precision, "streams": 1}
+    text = " ".join(Page(render(Manifest.model_validate(data), plan)).text.split())
+    assert "inference precision f32, bf16 streams 1" in text
+    assert "governor not known" in text
+
+
 def test_nothing_is_loaded_from_elsewhere(manifest: Callable[..., Manifest], plan: dict[str, Any]) -> None:
     document = render(manifest(), plan)
     page = Page(document)

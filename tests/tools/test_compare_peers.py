@@ -124,3 +124,9 @@ def test_shipped_models_have_samples_that_fit(name: str, tmp_path: Path) -> None
         for value, array in zip(session.get_outputs(), session.run(None, case.held_out[0]), strict=True)
     }
     assert RECIPES[name].compare(case.held_out[:1], reference, reference).worst_db == np.inf
+
+
+def test_on_all_runtimes_the_fastest_float_model_is_the_measure() -> None:
+    floats = [row("float, onnxruntime", 3.0), row("float, litert", 2.0), Row("float, openvino", Path(), error="DS501")]
+    rows = compare_peers.fastest_float_first([*floats, row("dsedge", 1.0), row("litert: peer", 1.0)])
+    assert [row.name for row in rows] == ["float, litert", "dsedge", "litert: peer"]

@@ -9,17 +9,20 @@ import onnx_ir as ir
 from dsedge.backends.base import Artifact
 from dsedge.backends.onnxruntime.audit import audit
 from dsedge.backends.onnxruntime.contract import contract
+from dsedge.backends.onnxruntime.dynamic import also_dynamic
 from dsedge.backends.onnxruntime.guard import guard
 from dsedge.backends.onnxruntime.lower import lower
 from dsedge.backends.onnxruntime.prepare import prepare
 from dsedge.backends.onnxruntime.profile import profile
 from dsedge.backends.onnxruntime.support import unsupported
 from dsedge.bench.runner import load_onnxruntime as load
+from dsedge.target import Target
 
 __all__ = [
     "EXTRA",
     "NAME",
     "RUNNER",
+    "alternatives",
     "audit",
     "build",
     "contract",
@@ -40,6 +43,11 @@ def version() -> str | None:
     import onnxruntime
 
     return str(onnxruntime.__version__)
+
+
+def alternatives(target: Target, graph: ir.Graph) -> tuple[str, ...]:
+    """INT8 without calibration, for recurrent nets of which it makes something else than INT8 with it."""
+    return also_dynamic(graph, contract(target))
 
 
 def build(model: ir.Model, folder: Path) -> Artifact:

@@ -18,7 +18,7 @@ from dsedge.target import Target
 
 _INT4_KERNELS = ("MatMulNBits", "GatherBlockQuantized")
 _INT8_KERNELS = re.compile(r"QLinear\w+|QGemm|QAttention|ConvInteger\w*|MatMulInteger\w*|DynamicQuantize\w+")
-_LAYOUT_SUFFIX = re.compile(r"_token_\d+$|_nchwc$")
+_OF_OPTIMIZER = re.compile(r"^fused |(/\w+Fusion/)?(_token_\d+)?$|_nchwc$")
 
 
 def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
@@ -40,7 +40,7 @@ def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
     unmatched: dict[str, str] = {}
     known = {n.result: n for n in planned} | {n.name: n for n in planned}  # NCHWc kernels are named after their result
     for node in graph:
-        found = known.get(_plain_name(node))
+        found = known.get(plain_name(node))
         if found and not _is_int8(node) and not _moves_codes(node):
             head = found.head or found.name
             unmatched[head] = f"ONNX Runtime left it in float as {node.op_type}: its Q/DQ pattern did not match"
@@ -49,7 +49,7 @@ def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
     unmatched |= {n: "ONNX Runtime runs no INT4 operator in its place" for n in blocks if n not in found_blocks}
     kept = {n.result: n for n in plan.nodes.values() if n.precision == "float"}
     kept |= {n.name: n for n in kept.values()}
-    silent = sorted({f.name for node in graph if _is_int8(node) and (f := kept.get(_plain_name(node)))})
+    silent = sorted({f.name for node in graph if _is_int8(node) and (f := kept.get(plain_name(node)))})
     stray = sum(node.op_type in ("DequantizeLinear", "Cast") and _is_constant(node) for node in graph)
     lost = {n.name for n in planned if n.name in unmatched or n.head in unmatched}
     matches, why = target.matches_host()
@@ -78,9 +78,9 @@ def _executed(artifact: Path, *, s8_patterns: bool) -> ir.Graph:
         return ir.load(optimized).graph
 
 
-def _plain_name(node: ir.Node) -> str:
-    """The name that a node had before the optimizer moved it to another layout."""
-    return _LAYOUT_SUFFIX.sub("", node.name or "")
+def plain_name(node: ir.Node) -> str:
+    """The name that a node had before the optimizer fused it with others, or moved it to another layout."""
+    return _OF_OPTIMIZER.sub("", node.name or "")
 
 
 def _is_int8(node: ir.Node) -> bool:

@@ -249,6 +249,8 @@ def _conv(x86: bool) -> tuple[OpRule, ...]:
     )
 
 
+TABLE = "a table in INT8, a scale for each row; the rows that are read become float"
+
 OPERATORS: tuple[OpRule, ...] = (
     *weighted(
         "Gemm",
@@ -273,7 +275,7 @@ OPERATORS: tuple[OpRule, ...] = (
         axis=0,
         only=_reads_a_table,
         when=(_rows_of_table, _large_table),
-        because="a table in INT8, a scale for each row; the rows that are read become float",
+        because=TABLE,
     ),
     *shares("MaxPool", ends=True, when=(values_only,), because="the greatest code is the greatest value"),
     *shares("ReduceMax", ends=True, because="the greatest code is the greatest value"),
@@ -295,6 +297,18 @@ OPERATORS: tuple[OpRule, ...] = (
     *stays_float("Pad SpaceToDepth", "ONNX Runtime has no Q/DQ pattern for it: it would be converted on both sides"),
     *stays_float("LayerNormalization InstanceNormalization", "normalization needs float precision"),
 )
+
+_COLUMNS = "DynamicQuantizeMatMul: per-column weights, and activations rounded as they come"
+
+HYBRID: tuple[OpRule, ...] = (
+    *dynamic(
+        "Gemm", weights=(1,), axis=gemm_axis, when=(_plain_gemm, _bias_per_column, _large_enough), because=_COLUMNS
+    ),
+    *dynamic("MatMul", weights=(1,), axis=1, when=(matrix_weight, _large_enough), because=_COLUMNS),
+    *dynamic("Gather", weights=(0,), axis=0, when=(_rows_of_table, _large_table), because=TABLE),
+    *(rule for rule in OPERATORS if rule.kind == "dynamic"),
+)
+"""What needs no calibration (`--precision int8_dynamic`). `tools/gemm_threshold.py --dynamic` measures it."""
 
 _BLOCKS = "INT4 in blocks of 32, activations rounded to INT8 as they come"
 
@@ -362,6 +376,7 @@ def contract(target: Target) -> Contract:
         otherwise="ONNX Runtime has no INT8 kernel for this operator that pays",
         block=BLOCK if blocks else None,
         blocked=tuple(replace(rule, when=(*rule.when, _worth_blocks)) for rule in BLOCKED) if blocks else (),
+        hybrid=HYBRID,
         half=half,
         lacks=_LACKS if blocks else _LACKS | _NO_BLOCKS,
     )

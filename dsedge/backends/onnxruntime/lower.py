@@ -9,8 +9,10 @@ import onnx_ir as ir
 
 from dsedge.backends.onnxruntime.blocks import DOMAIN, in_blocks, initializer, stored_blocks
 from dsedge.backends.onnxruntime.channels_last import move_codes, on_codes
+from dsedge.backends.onnxruntime.dynamic import dynamic_product, dynamic_weights
 from dsedge.backends.onnxruntime.hard_swish import between_codes, multiply_codes
 from dsedge.backends.onnxruntime.pointwise import as_product, pointwise_to_float
+from dsedge.backends.onnxruntime.qgemm import before_activation, qgemm
 from dsedge.backends.onnxruntime.tables import stored_table, widened
 from dsedge.passes.edit import value_names
 
@@ -20,9 +22,10 @@ _KEPT = ("direction", "hidden_size", "activations", "activation_alpha", "activat
 def lower(model: ir.Model) -> ir.Model:
     """Replace what the optimizer has no pattern for by operators that it runs in INT8 or INT4.
 
-    An LSTM that reads INT8 weights becomes DynamicQuantizeLSTM, INT4 blocks the runtime's operators for them, a Gather
-    of an INT8 table one of codes, HardSwish between codes INT8 sums and products, and operators that move or select
-    codes what is faster.
+    An LSTM that reads INT8 weights becomes DynamicQuantizeLSTM, a linear layer whose input is to be quantized as it
+    comes DynamicQuantizeMatMul, one whose result an activation reads in float QGemm, INT4 blocks the runtime's
+    operators for them, a Gather of an INT8 table one of codes, HardSwish between codes INT8 sums and products, and
+    operators that move or select codes what is faster.
 
     Args:
         model: a Q/DQ graph; left as it is.
@@ -30,7 +33,16 @@ def lower(model: ir.Model) -> ir.Model:
     Returns:
         The model itself when there is nothing to do, else a copy.
     """
-    lowered = (_stored_weights, stored_blocks, stored_table, pointwise_to_float, on_codes, between_codes)
+    lowered = (
+        _stored_weights,
+        dynamic_weights,
+        stored_blocks,
+        stored_table,
+        pointwise_to_float,
+        before_activation,
+        on_codes,
+        between_codes,
+    )
     if not any(found(node) for node in model.graph for found in lowered):
         return model
     model = model.clone()
@@ -38,12 +50,16 @@ def lower(model: ir.Model) -> ir.Model:
     for node in list(model.graph):
         if weights := _stored_weights(node):
             _replace(model.graph, node, _dynamic_lstm(model.graph, node, weights), weights)
+        elif product := dynamic_weights(node):
+            _replace(model.graph, node, dynamic_product(model.graph, node, product), (product,))
         elif blocks := stored_blocks(node):
             _replace(model.graph, node, in_blocks(model.graph, node, blocks), (blocks,))
         elif table := stored_table(node):
             widened(model.graph, node, table, taken)
         elif pair := pointwise_to_float(node):
             as_product(model.graph, node, *pair, taken)
+        elif pairs := before_activation(node):
+            _replace(model.graph, node, qgemm(node, pairs), pairs)
         elif ends := on_codes(node):
             move_codes(model.graph, node, *ends, taken)
         elif codes := between_codes(node):

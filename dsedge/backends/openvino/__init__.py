@@ -8,23 +8,28 @@ import onnx_ir as ir
 
 from dsedge.backends.base import Artifact, installed_version
 from dsedge.backends.openvino.audit import audit, executed
+from dsedge.backends.openvino.bfloat import record, without_roundings
 from dsedge.backends.openvino.biases import add_biases
 from dsedge.backends.openvino.contract import contract
 from dsedge.backends.openvino.convert import convert
+from dsedge.backends.openvino.profile import profile
 from dsedge.backends.openvino.sums import merge_sums
 from dsedge.backends.openvino.support import unsupported
 from dsedge.bench.runner import load_openvino as load
+from dsedge.target import Target
 
 __all__ = [
     "EXTRA",
     "NAME",
     "RUNNER",
+    "alternatives",
     "audit",
     "build",
     "contract",
     "load",
     "operators",
     "prepare",
+    "profile",
     "unsupported",
     "version",
 ]
@@ -44,15 +49,28 @@ def prepare(model: ir.Model) -> ir.Model:
     return model
 
 
+def alternatives(target: Target, graph: ir.Graph) -> tuple[str, ...]:
+    """bfloat16, which needs no calibration, on a CPU that computes in it."""
+    return ("bf16",) if contract(target).bfloat else ()
+
+
 def build(model: ir.Model, folder: Path) -> Artifact:
-    """Write a float or Q/DQ graph as `model.xml` and `model.bin`; with weights in float16, all that is float is."""
+    """Write a float or Q/DQ graph as `model.xml` and `model.bin`.
+
+    With weights in float16, all that is float is stored so. With nodes in bfloat16 too: the file is half as large, and
+    what is rounded to bfloat16 when it is loaded has lost next to nothing.
+    """
     import openvino
 
-    converted = convert(model)
+    plain = without_roundings(model)
+    rounds = plain is not model
+    converted = convert(plain)
     merge_sums(converted)
     add_biases(converted)
+    if rounds:
+        record(converted)
     path = folder / "model.xml"
-    openvino.save_model(converted, path, compress_to_fp16=_holds_halves(model))
+    openvino.save_model(converted, path, compress_to_fp16=rounds or _holds_halves(model))
     return Artifact(path, (path.with_suffix(".bin"),))
 
 

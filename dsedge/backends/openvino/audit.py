@@ -1,7 +1,7 @@
 """Audit: compile the artifact, and read back the precision in which the plugin computes each operator.
 
-The plugin fuses operators; each that it executes lists those that it is made of. What is INT8 is decided by the CPU
-that compiles.
+The plugin fuses operators; each that it executes lists those that it is made of. What is INT8 or bfloat16 is decided by
+the CPU that compiles.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dsedge.bench.runner import compile_openvino
 from dsedge.quant.plan import NodePlan, QuantPlan
 from dsedge.target import Target
 
-_CODES = ("u8", "i8")
+_RUNS_IN = {"int8": ("u8", "i8"), "bf16": ("bf16",)}
+"""A plan's precision -> the plugin's."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Executed:
 
     Attributes:
         kind: "Convolution", "FullyConnected", "Subgraph"...
-        precision: of its inputs: "u8", "i8", "f32", "bf16"...
+        precision: of its inputs: "u8", "i8", "f32", "bf16"... What the plugin calls "f16" here has weights that are
+            stored so, and computes in float32.
         names: of the operators that it is made of, between commas.
     """
 
@@ -45,12 +47,12 @@ def executed(path: Path) -> list[Executed]:
         kind, precision, names = (
             info[key].astype(str) for key in ("layerType", "runtimePrecision", "originalLayersNames")
         )
-        found.append(Executed(kind, precision, f",{names},"))
+        found.append(Executed(kind, "f32" if precision == "f16" else precision, f",{names},"))
     return found
 
 
 def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
-    """Find what runs in INT8.
+    """Find what runs in INT8 or, where that was asked for, in bfloat16.
 
     Args:
         artifact: from `build`.
@@ -58,29 +60,39 @@ def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
         target: where this machine does not have its instruction set, nothing is found out here.
 
     Returns:
-        The counts, and every node that was planned as INT8 and runs in float.
+        The counts, and every node that was planned so and runs in float32.
     """
-    planned = [n for n in plan.nodes.values() if n.precision == "int8"]
+    asked = "bf16" if any(n.precision == "bf16" for n in plan.nodes.values()) else "int8"
+    name, runs_in = asked.upper(), _RUNS_IN[asked]
+    planned = [n for n in plan.nodes.values() if n.precision == asked]
     floats = sum(n.precision in ("float", "fp16") for n in plan.nodes.values())
     matches, why = target.matches_host()
     if not matches:
-        return Audit(False, f"not audited here: {why}", len(planned), floats, {})
+        eight, brain = _by_kind(asked, len(planned))
+        return Audit(False, f"not audited here: {why}", eight, floats, {}, bf16_ops=brain)
     operators = executed(artifact.main)
     unmatched, lowered = {}, {}
     for node in planned:
         held = [operator for operator in operators if node.head is None and operator.holds(node)]
-        if held and not any(operator.precision in _CODES for operator in held):
-            unmatched[node.name] = f"OpenVINO computes it in {held[0].precision}, as {held[0].kind}"
+        if node.head is None and not any(operator.precision in runs_in for operator in held or operators):
+            kind = f"it in {held[0].precision}, as {held[0].kind}" if held else f"nothing in {name}"
+            unmatched[node.name] = f"OpenVINO computes {kind}"
         if held:
             lowered[node.name] = ", ".join(f"{operator.kind} {operator.precision}" for operator in held)
     lost = [n for n in planned if n.name in unmatched or n.head in unmatched]
-    summary = f"{len(planned) - len(lost)} operators run in INT8"
+    summary = f"{len(planned) - len(lost)} operators run in {name}"
     if unmatched:
-        summary += f"; {len(unmatched)} planned in INT8 run in float"
+        summary += f"; {len(unmatched)} planned in {name} run in float"
     halved = sum(n.precision == "fp16" for n in plan.nodes.values())
     if halved and planned:
         summary += f"; {halved} planned in float16 are stored in float32: its files are halved as a whole or not at all"
     heavy = [o for o in operators if o.kind in ("Convolution", "Deconvolution", "FullyConnected", "MatMul")]
     summary += f"; of {len(heavy)} executed convolutions and matrix products "
-    summary += f"{sum(o.precision in _CODES for o in heavy)} are INT8"
-    return Audit(True, summary, len(planned) - len(lost), floats + len(lost), unmatched, lowered=lowered)
+    summary += f"{sum(o.precision in runs_in for o in heavy)} are {name}"
+    eight, brain = _by_kind(asked, len(planned) - len(lost))
+    return Audit(True, summary, eight, floats + len(lost), unmatched, lowered=lowered, bf16_ops=brain)
+
+
+def _by_kind(asked: str, count: int) -> tuple[int, int]:
+    """How many operators run in INT8, and how many in bfloat16: it is never both."""
+    return (0, count) if asked == "bf16" else (count, 0)

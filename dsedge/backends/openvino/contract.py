@@ -143,12 +143,13 @@ OPERATORS: tuple[OpRule, ...] = (
 
 FUSIONS = {op: tuple(_ACTIVATIONS.split()) for op in ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add")}
 
-_LACKS = {"int4": "INT4 artifacts are not written for it", "bf16": "bfloat16 artifacts are not written for it"}
+_LACKS = {"int4": "INT4 artifacts are not written for it"}
+_NO_BFLOAT = {"bf16": "the board's CPU does not compute in bfloat16 (it has neither AVX512-BF16 nor AMX)"}
 
 
 def contract(target: Target) -> Contract:
     """The contract of OpenVINO's CPU plugin on a board."""
-    vnni = "vnni" in target.features
+    vnni, bfloat = ("vnni" in target.features, "bf16" in target.features)
     return Contract(
         runtime="openvino",
         variant="x86-vnni" if vnni else "x86",
@@ -161,6 +162,7 @@ def contract(target: Target) -> Contract:
         opset=(13, 25),
         otherwise="OpenVINO has no INT8 kernel for this operator that pays",
         half="weights stored as float16, half the size, and widened when the model is loaded: computed in float32",
-        lacks=_LACKS,
+        bfloat="in bfloat16, as all that is float here: half the bytes, products of two at a time" if bfloat else "",
+        lacks=_LACKS if bfloat else _LACKS | _NO_BFLOAT,
         inputs_only=True,
     )

@@ -11,12 +11,19 @@ from dsedge.backends.base import Finding
 from dsedge.backends.openvino.convert import convert
 from dsedge.session import first_line
 
-_UNKNOWN, _FAILED = "ONNXFrameworkNode", "NotSupportedONNXNode"
-_NO_RULE = "OpenVINO has no such operator"
+_REASONS = {
+    "ONNXFrameworkNode": "OpenVINO has no such operator",
+    "SequenceMark": "OpenVINO has no sequences",
+    "NotSupportedONNXNode": "the frontend cannot convert it",
+}
+"""Operators of a model that was converted in part -> what it means that they are left."""
 
 
 def unsupported(model: ir.Model) -> list[Finding]:
     """Every node that is not converted; one finding without a node where the frontend refuses the model as a whole."""
+    texts = [_finding(node, "it works on text") for node in model.graph.all_nodes() if _on_text(node)]
+    if texts:
+        return texts
     try:
         convert(model)
         return []
@@ -24,17 +31,23 @@ def unsupported(model: ir.Model) -> list[Finding]:
         message = str(error)
         whole = Finding("", "", first_line(error))
     try:
-        left = {op.get_friendly_name(): op for op in _operators(convert(model, partially=True))}
+        left = {op.get_friendly_name(): op.get_type_name() for op in _operators(convert(model, partially=True))}
     except Exception:
         return [whole]
     found = []
     for node in model.graph.all_nodes():
-        op = next((left[name] for name in (node.name, *(v.name for v in node.outputs)) if name in left), None)
-        if op is not None and op.get_type_name() in (_UNKNOWN, _FAILED):
-            shown = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-            reason = _NO_RULE if op.get_type_name() == _UNKNOWN else _reason(message, node)
-            found.append(Finding(node.name or "", shown, reason))
+        kind = next((left[name] for name in (node.name, *(v.name for v in node.outputs)) if name in left), None)
+        if kind in _REASONS:
+            found.append(_finding(node, _said(message, node) or _REASONS[kind]))
     return found or [whole]
+
+
+def _finding(node: ir.Node, reason: str) -> Finding:
+    return Finding(node.name or "", f"{node.domain}.{node.op_type}" if node.domain else node.op_type, reason)
+
+
+def _on_text(node: ir.Node) -> bool:
+    return any(v is not None and v.dtype == ir.DataType.STRING for v in (*node.inputs, *node.outputs))
 
 
 def _operators(model: Any) -> list[Any]:
@@ -45,9 +58,9 @@ def _operators(model: Any) -> list[Any]:
     return ops + [inner for body in (*bodies, *branches) for inner in _operators(body)]
 
 
-def _reason(message: str, node: ir.Node) -> str:
+def _said(message: str, node: ir.Node) -> str:
     """What the frontend says of a node's type: the last line of its message, which names what is wrong."""
     parts = re.split(r"^-- ", message, flags=re.MULTILINE)
     said = next((part for part in parts if part.startswith(f"{node.op_type}-") and "\n" in part), "")
     lines = [line for line in said.partition("\n\n")[0].splitlines()[1:] if line.strip()]
-    return lines[-1].strip()[:300] if lines else "the frontend cannot convert it"
+    return lines[-1].strip()[:300] if lines else ""

@@ -10,6 +10,9 @@ from dsedge.backends.base import Audit
 from dsedge.backends.tensorrt.oracle import PACKAGE, Verdict, coverage
 from dsedge.quant.plan import NodePlan, QuantPlan
 
+_UNTOLD = {"7.5": ("Conv", "ConvTranspose")}
+"""What was built for -> the operators whose INT8 kernels TensorRT has there and this compiler has not."""
+
 
 def audit(verdict: Verdict, plan: QuantPlan) -> Audit:
     """Compare what was planned with what was built.
@@ -23,15 +26,18 @@ def audit(verdict: Verdict, plan: QuantPlan) -> Audit:
 
     Returns:
         The counts, and every product that was planned on codes and runs in float. Not performed where nothing was
-        built, and for 7.5, where this compiler says nothing about INT8 convolutions.
+        built, or nothing that was built tells: for 7.5 this compiler says nothing about INT8 convolutions, which are
+        then counted with the plan.
     """
     planned = [n for n in plan.nodes.values() if n.precision in ("int8", "int4")]
     floats = sum(n.precision in ("float", "fp16") for n in plan.nodes.values())
     who = f"{PACKAGE} {verdict.version}, for compute capability {verdict.aim.built_for}"
     int8, int4 = _counts(planned)
-    if reason := _unsaid(verdict):
+    untold = _UNTOLD.get(verdict.aim.built_for, ())
+    asked = [n.name for n in planned if n.head is None and _computes(n) and n.op_type not in untold]
+    if reason := _refusal(verdict) or ("" if asked else verdict.aim.note or "no product is planned on codes"):
         return Audit(False, f"not audited here: {reason} ({who})", int8, floats, {}, int4_ops=int4)
-    on_codes, others = coverage(verdict, (n.name for n in planned if n.head is None and _computes(n)))
+    on_codes, others = coverage(verdict, asked)
     lost = [n for n in planned if n.name in others or n.head in others]
     summary = f"{len(on_codes)} of {len(on_codes) + len(others)} products run on codes, as {who} builds them"
     summary += "; not an engine of the target" + (f": {verdict.aim.note}" if verdict.aim.note else "")
@@ -44,14 +50,11 @@ def _counts(nodes: list[NodePlan]) -> tuple[int, int]:
     return sum(n.precision == "int8" for n in nodes), sum(n.precision == "int4" for n in nodes)
 
 
-def _unsaid(verdict: Verdict) -> str:
-    """Why nothing is known, "" where something is."""
+def _refusal(verdict: Verdict) -> str:
+    """Why nothing was built, "" where something was."""
     if verdict.errors:
-        first = verdict.errors[0]
-        return f"the parser refuses {first.node or 'the model'}: {' '.join(first.reason.split())[:200]}"
-    if verdict.failure:
-        return " ".join(verdict.failure.split())[:200]
-    return verdict.aim.note if verdict.aim.built_for == "7.5" else ""
+        return f"the parser refuses {verdict.errors[0].node or 'the model'}: {verdict.errors[0].reason[:200]}"
+    return verdict.failure[:200]
 
 
 def _computes(node: NodePlan) -> bool:

@@ -54,7 +54,7 @@ class Aim:
 
 
 AIMS: Mapping[str, Aim] = {
-    "7.5": Aim("7.5", "of the graph only: for 7.5 this compiler runs INT8 convolutions in float16, TensorRT does not"),
+    "7.5": Aim("7.5", "for 7.5 this compiler has no INT8 convolutions and no float32 products, and TensorRT has both"),
     "8.0": Aim("8.0"),
     "8.6": Aim("8.6"),
     "8.7": Aim("8.6", "by proxy: built for 8.6, the nearest to 8.7 that the compiler knows"),

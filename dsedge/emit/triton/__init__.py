@@ -27,7 +27,7 @@ from tempfile import TemporaryDirectory
 from dsedge.bundle import MANIFEST, Bundle
 from dsedge.emit.triton.check import problems
 from dsedge.emit.triton.config import BACKENDS, VERSION, make_config, raw, warmup
-from dsedge.emit.triton.engines import PLAN, Engine, build_script, engines_of
+from dsedge.emit.triton.engines import PLAN, Engine, build_script, engines_of, stacked_by_profiles
 from dsedge.emit.triton.readme import readme
 from dsedge.emit.triton.stacking import golden_inputs, why_not_stacked
 from dsedge.emit.triton.text import Config, parse, schema_version, to_text
@@ -87,11 +87,11 @@ def write_repository(
         bundles: one; of TensorRT one for each kind of GPU, all of the same model.
         folder: of the repository. Other models in it are left as they are.
         name: of the model; the bundle's when None.
-        max_batch: how many requests Triton may stack, 0 for none. When None it is 8 where the model's first axes are
-            open and stacking was seen to change nothing, else 0, and the notes say why. An engine takes no more than
-            its optimization profile.
-        preferred: sizes that the batcher aims at: the `opt` sizes of an engine's profiles. Without any it takes
-            what is waiting, which is what Triton's documentation advises for all other models.
+        max_batch: how many requests Triton may stack, 0 for none. When None it is 8, of TensorRT what the optimization
+            profiles take, where the model's first axes are open and stacking was seen to change nothing; else 0, and
+            the notes say why.
+        preferred: sizes that the batcher aims at; none, when `max_batch` is None of TensorRT the size that the engines
+            are tuned for. Triton's documentation advises against any for other runtimes.
         queue_delay_us: how long a request may wait for others, in microseconds.
         instances: copies of the model on each GPU, or on the CPU.
         force: replace a model of that name that dsedge wrote.
@@ -108,9 +108,14 @@ def write_repository(
         raise LoadError("DS145", what, because="it is a folder and a part of URLs", hint="give another name")
     engines = engines_of(bundles) if runtime == "tensorrt" else []
     samples, notes = golden_inputs(first), _notes(bundles)
+    most, usual = stacked_by_profiles(engines) if engines else (DEFAULT_BATCH, 0)
     if max_batch is None:
-        why = why_not_stacked(first, samples)
-        max_batch, notes = (0, [*notes, why]) if why else (DEFAULT_BATCH, notes)
+        why = why_not_stacked(first, samples) or (None if most else "no profile of an engine stacks requests")
+        max_batch, notes = (0, [*notes, why]) if why else (most, notes)
+        preferred = preferred or ([usual] if max_batch and usual > 1 else [])
+    elif engines and max_batch > most:
+        what = f"max_batch is {max_batch}, and the engines take {most or 1} at most"
+        raise LoadError("DS145", what, because="their optimization profiles say so", hint="compile with other shapes")
     plans = {engine.capability: engine.file for engine in engines}
     config = make_config(first, name, plans, max_batch, preferred, queue_delay_us, instances)
     arrays = [array[:1] if max_batch > 0 else array for array in samples[0].values()]

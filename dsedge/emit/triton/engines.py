@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dsedge.bundle import Bundle
-from dsedge.errors import BuildError, LoadError
-from dsedge.target import known_targets, load_target
+from pydantic import ValidationError
 
-PLAN, BUILD = "model.plan", "build.py"
+from dsedge.backends.tensorrt.settings import SETTINGS, Settings
+from dsedge.bundle import Bundle
+from dsedge.errors import BundleError, LoadError
+
+PLAN, BUILD = "engine.plan", "build.py"
 """The engine in a TensorRT bundle, and the script that writes it there."""
+
+_MAX_SETTINGS_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -19,43 +23,70 @@ class Engine:
 
     Attributes:
         bundle: it comes from.
-        board: that it was compiled for.
-        capability: of the GPU, "8.0".
+        settings: what it is built by.
         file: its name in the repository.
-        built: whether the bundle has it; else `BUILD` makes it, on that GPU.
+        built: whether the bundle has it; else `BUILD` makes it, on its GPU.
     """
 
     bundle: Bundle
-    board: str
-    capability: str
+    settings: Settings
     file: str
     built: bool
+
+    @property
+    def board(self) -> str:
+        """The board that it was compiled for."""
+        return self.settings.target.name
+
+    @property
+    def capability(self) -> str:
+        """The compute capability of its GPU, "8.0"."""
+        return self.settings.target.compute_capability
 
 
 def engines_of(bundles: Sequence[Bundle]) -> list[Engine]:
     """The engine of each bundle.
 
     Raises:
-        LoadError: DS145 for two of one compute capability, or a board without one.
-        BuildError: DS401 for a bundle that has no engine and no script that builds it.
+        LoadError: DS145 for two of one compute capability.
+        BundleError: DS803 for a bundle without what an engine is built by.
     """
     found: dict[str, Engine] = {}
     for bundle in bundles:
-        board = bundle.manifest.target.board
-        target = load_target(board) if board in known_targets() else None
-        number = target.accelerator.compute_capability if target and target.accelerator else None
-        if number is None:
-            what = f"the compute capability of {board!r} is not known, and Triton chooses an engine by it"
-            raise LoadError("DS145", what, where=str(bundle.path), hint="compile for a GPU that `dsedge targets` lists")
+        settings, plan = _settings(bundle), bundle.path / PLAN
+        number, board = settings.target.compute_capability, settings.target.name
         if number in found:
             what = f"{board} and {found[number].board} both have compute capability {number}"
             raise LoadError("DS145", what, where=str(bundle.path), hint="give one bundle for each kind of GPU")
-        files = {info.path for info in bundle.manifest.files}
-        if not files & {PLAN, BUILD}:
-            what = f"the bundle has neither {PLAN} nor {BUILD}"
-            raise BuildError("DS401", what, where=str(bundle.path), hint="compile again")
-        found[number] = Engine(bundle, board, number, f"model_{board}.plan", PLAN in files)
+        built = plan.is_file() and not plan.is_symlink()
+        found[number] = Engine(bundle, settings, f"model_{board}.plan", built)
     return list(found.values())
+
+
+def _settings(bundle: Bundle) -> Settings:
+    path = bundle.path / SETTINGS
+    try:
+        if path.stat().st_size > _MAX_SETTINGS_BYTES:
+            raise ValueError("it is larger than 16 MiB")
+        settings = Settings.model_validate_json(path.read_bytes())
+        if not settings.target.name.strip("."):
+            raise ValueError("the target's name is that of a folder above")
+        return settings
+    except (OSError, ValueError) as error:
+        problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        what = f"{SETTINGS} does not say what its engine is built by"
+        raise BundleError("DS803", what, where=str(bundle.path), because=problem, hint="compile again") from error
+
+
+def stacked_by_profiles(engines: Sequence[Engine]) -> tuple[int, int]:
+    """How many requests all engines take at once, and how many they are tuned for; 0 for none.
+
+    That is what the optimization profiles say of the first axis.
+    """
+    profiles = [profile for engine in engines for profile in engine.settings.profiles.values()]
+    if not profiles or any(not profile.min or profile.min[0] > 1 for profile in profiles):
+        return 0, 0
+    return min(profile.max[0] for profile in profiles), min(profile.opt[0] for profile in profiles)
 
 
 def build_script(engines: Sequence[Engine]) -> str:

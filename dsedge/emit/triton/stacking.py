@@ -16,7 +16,7 @@ from dsedge.backends.base import installed_backend
 from dsedge.bundle import Bundle
 from dsedge.data import Feeds
 from dsedge.errors import BundleError, DsedgeError
-from dsedge.session import first_line
+from dsedge.session import REFERENCE, first_line
 from dsedge.verify import open_artifact, sqnr_by_output
 
 _MAX_BYTES = 1 << 30
@@ -45,7 +45,7 @@ def why_not_stacked(bundle: Bundle, samples: Sequence[Feeds]) -> str | None:
     """Why requests cannot be stacked along the first axis of all inputs and outputs; None when they can.
 
     Args:
-        bundle: of a runtime that runs here.
+        bundle: where its runtime is not installed here, that is the reason.
         samples: two requests. Alone and stacked they must give the same, to 20 dB: INT8 rounds a little otherwise in
             a kernel for more rows, and ranges that are taken as values come are taken over the stack.
     """
@@ -53,10 +53,8 @@ def why_not_stacked(bundle: Bundle, samples: Sequence[Feeds]) -> str | None:
     fixed = [spec["name"] for spec in [*model.inputs, *model.outputs] if not _opens(spec)]
     if fixed:
         return f"the first axis of {fixed[0]} is fixed, so requests cannot be stacked"
-    if bundle.manifest.runtime.name == "tensorrt":
-        return "how many requests an engine takes is said by its optimization profile: give it to stack them"
     try:
-        run = open_artifact(installed_backend(bundle.manifest.runtime.name), bundle.file("model"))
+        run = open_artifact(installed_backend(_executor(bundle)), bundle.file("model"))
         alone = [run(feeds) for feeds in samples]
         stacked = run({name: np.concatenate([feeds[name] for feeds in samples]) for name in samples[0]})
     except DsedgeError as error:
@@ -67,6 +65,12 @@ def why_not_stacked(bundle: Bundle, samples: Sequence[Feeds]) -> str | None:
         if any(part.ndim == 0 for part in parts) or not _same(np.concatenate(parts), got):
             return f"requests cannot be stacked: {spec['name']} is another then than for each alone"
     return None
+
+
+def _executor(bundle: Bundle) -> str:
+    """The runtime to try it on: an engine needs its GPU, but the graph that it is built from does not."""
+    name = bundle.manifest.runtime.name
+    return REFERENCE if name == "tensorrt" else name
 
 
 def _opens(spec: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from flow import VARIANTS, Quantized, contract, executed, producers, quantized
 from graphs import GRAPHS, Net, chain, concat, residual
 
 from dsedge.backends.onnxruntime import audit, build
+from dsedge.backends.onnxruntime.audit import plain_name
 from dsedge.target import load_target
 
 HOST = next((name for name in VARIANTS.values() if load_target(name).matches_host()[0]), None)
@@ -113,3 +114,18 @@ def test_two_nodes_of_one_layer_are_told_apart(tmp_path: Path) -> None:
     found = audit(build(m.model, tmp_path), m.plan, load_target(HOST or ""))
     assert found.unmatched == {}
     assert m.plan.nodes["conv_nchwc"].precision == "int8"
+
+
+@pytest.mark.parametrize(
+    "name, plain",
+    [
+        ("/a/Conv_token_12", "/a/Conv"),
+        ("relu_1_nchwc", "relu_1"),
+        ("fused Gemm_0", "Gemm_0"),
+        ("/b/Mul/QuickGeluFusion/", "/b/Mul"),
+        ("/b/Mul/QuickGeluFusion/_token_3", "/b/Mul"),
+        ("/a/Fusion/Conv", "/a/Fusion/Conv"),
+    ],
+)
+def test_names_of_the_optimizer(name: str, plain: str) -> None:
+    assert plain_name(ir.node("Conv", [], name=name)) == plain

@@ -108,9 +108,23 @@ def test_queries_and_keys_are_codes_and_probabilities_are_not(tmp_path: Path) ->
     assert fidelity(m, tmp_path) > 40
 
 
-def test_weights_leave_headroom_where_products_saturate() -> None:
-    assert CONTRACT.weight.bits == 8
-    assert backend.contract(load_target("pos-x86-celeron")).weight.bits == 7
+@pytest.mark.parametrize(
+    ("board", "variant", "largest"), [("pos-x86", "x86-vnni", 127), ("pos-x86-celeron", "x86", 63)]
+)
+def test_weights_leave_headroom_where_products_saturate(board: str, variant: str, largest: int, tmp_path: Path) -> None:
+    import openvino
+
+    accepts = backend.contract(load_target(board))
+    assert accepts.variant == variant
+    m = quantized(residual(), accepts)
+    assert fidelity(m, tmp_path) > 50
+    stored = openvino.Core().read_model(tmp_path / "model.xml").get_ordered_ops()
+    codes = [
+        op.get_data() for op in stored if op.get_type_name() == "Constant" and op.get_element_type().to_string() == "i8"
+    ]
+    weights = [array for array in codes if array.size > 1]
+    assert len(weights) == sum(bool(n.weights) for n in m.plan.nodes.values())
+    assert {int(np.abs(array.astype(int)).max()) for array in weights} == {largest}
 
 
 @on_host

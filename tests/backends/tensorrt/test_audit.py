@@ -8,7 +8,7 @@ import pytest
 from dsedge.backends.tensorrt import oracle
 from dsedge.backends.tensorrt.audit import audit
 from dsedge.backends.tensorrt.contract import contract
-from dsedge.backends.tensorrt.graphs import fp32_graph
+from dsedge.backends.tensorrt.graphs import fp32_graph, typed_graph
 from dsedge.backends.tensorrt.lint import lint
 from dsedge.target import load_target
 from tests.flow import Quantized, quantized
@@ -51,5 +51,9 @@ def test_what_was_lost_is_named(made: Quantized) -> None:
 def test_a_proxy_says_that_it_is_one_and_turing_that_it_cannot_tell(made: Quantized) -> None:
     graph = fp32_graph(made.model)
     assert "nearest to 8.7" in audit(oracle.check(graph, "8.7"), made.plan).summary
-    turing = audit(oracle.check(graph, "7.5"), made.plan)
+    turing = audit(oracle.check(graph, "7.5"), made.plan)  # float32 products are refused there
     assert not turing.performed
+    typed, _ = typed_graph(made.model)
+    turing = audit(oracle.check(typed, "7.5"), made.plan)
+    assert turing.performed
+    assert turing.lowered == {node.name: "gemm" for node in made.plan.nodes.values() if node.op_type == "Gemm"}

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import pytest
 
-from dsedge.backends.tensorrt.settings import Graph, TargetFacts, write_settings
+from dsedge.backends.tensorrt.settings import Graph, Profile, TargetFacts, write_settings
 
 ORIN = TargetFacts(name="jetson-orin-nano", compute_capability="8.7")
 GRAPHS = (
@@ -52,7 +52,10 @@ def of_a_compiled_one(folder: Path) -> Path:
     for name in ("model.fp32.onnx", "float.onnx"):
         onnx.save(model, folder / name)
     nodes = [node.name for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
-    finish(folder, outputs=[v.name for v in model.graph.output], int8_nodes=nodes)
+    shape = list(golden_of(folder)["input_0"][0].shape)
+    profiles = {model.graph.input[0].name: Profile(min=shape, opt=shape, max=[8 * shape[0], *shape[1:]])}
+    outputs = [value.name for value in model.graph.output]
+    finish(folder, outputs=outputs, int8_nodes=nodes, profiles=profiles, dynamic=list(profiles))
     manifest["runtime"]["name"] = "tensorrt"
     files = [info for info in manifest["files"] if info["role"] != "model"]
     manifest["files"] = [{**files[0], "path": "model.fp32.onnx", "role": "model"}, *files]

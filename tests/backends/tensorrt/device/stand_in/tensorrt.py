@@ -1,9 +1,9 @@
 """A stand-in for Python's tensorrt: the names that a version documents and no others; ONNX Runtime computes. It is no
 TensorRT: it says nothing of what TensorRT accepts, builds or runs. Version by TENSORRT_VERSION ("8.5.2.2").
 
-From the Python API references of 8.5.3, 8.6, 10 and 11 and the page "Removed Python APIs and Replacements" (11): from 11
-on there is no BuilderFlag.FP16 and INT8, and no EXPLICIT_BATCH; before 10 no STRONGLY_TYPED, a network needs
-EXPLICIT_BATCH, and ParserError has no node_name; before 8.6 no builder_optimization_level. 8.5 to 9 read up to opset 17.
+From the Python API references of 8.5.3, 8.6, 10 and 11 and the page "Removed Python APIs and Replacements" (11): from
+11 on there is no BuilderFlag.FP16 and INT8, and no EXPLICIT_BATCH; before 10 no STRONGLY_TYPED, a network needs
+EXPLICIT_BATCH, ParserError has no node_name, and opset 17 is the last; before 8.6 no builder_optimization_level.
 """
 
 from __future__ import annotations

@@ -1,0 +1,114 @@
+"""What comes back from a device is outside data: it is read strictly, and only when it is about this bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsedge.backends.tensorrt.result import MOST_BYTES, read_result
+from dsedge.bundle import sha256
+from dsedge.errors import BundleError, DsedgeError, VerifyError
+from tests.backends.tensorrt.device.bundles import of_a_compiled_one
+
+TIMES = {"median_ms": 1.0, "p90_ms": 1.1, "p99_ms": 1.2, "min_ms": 0.9, "runs": 200}
+
+
+@pytest.fixture
+def folder(bundle_folder: Path) -> Path:
+    """A bundle with a good result in it."""
+    made = of_a_compiled_one(bundle_folder)
+    manifest, settings = (json.loads((made / name).read_text()) for name in ("manifest.json", "build.json"))
+    reached = manifest["fidelity"]["golden_sqnr_db"]
+    seen = ("build.json", "golden.npz", "model.fp16.onnx")
+    result = {
+        "schema": 1,
+        "status": "measured",
+        "created": "2026-01-01T00:00:00+00:00",
+        "seen": {**{name: sha256(made / name) for name in seen}, "engine.plan": "a" * 64},
+        "tensorrt": "10.3.0",
+        "made_by": "tensorrt",
+        "gpu": {"name": "Orin", "compute_capability": "8.7"},
+        "os": "Linux aarch64",
+        "flags": ["STRONGLY_TYPED"],
+        "build_seconds": 61.5,
+        "golden": {
+            "sqnr_db": reached,
+            "numbers": [40] * len(reached),
+            "agreement": [1.0] * len(reached),
+            "max_abs_from_expected": 0.1,
+        },
+        "int8": settings["int8_nodes"],
+        "not_int8": {},
+        "dla": {"on_dla": 0, "on_gpu": 3},
+        "latency": {"int8": {"host": TIMES, "device": TIMES}},
+        "conditions": {"before": {"power_mode": "MAXN"}, "after": {}},
+        "warnings": [],
+    }
+    (made / "device.json").write_text(json.dumps(result))
+    return made
+
+
+def refused(folder: Path, change: Callable[[dict[str, Any]], object]) -> DsedgeError:
+    result = json.loads((folder / "device.json").read_text())
+    change(result)
+    (folder / "device.json").write_text(json.dumps(result))
+    with pytest.raises(DsedgeError) as caught:
+        read_result(folder)
+    return caught.value
+
+
+def test_a_good_result_is_read(folder: Path) -> None:
+    result = read_result(folder)
+    assert result.status == "measured" and result.latency["int8"].device.median_ms == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "because"),
+    [
+        (lambda r: r.update(status="perfect"), "field 'status'"),
+        (lambda r: r.update(more=1), "field 'more'"),
+        (lambda r: r["latency"]["int8"]["device"].update(median_ms=float("nan")), "NaN is no number"),
+        (lambda r: r["latency"]["int8"]["device"].update(median_ms=-1.0), "median_ms"),
+        (lambda r: r["golden"].update(max_abs_from_expected=float("inf")), "Infinity is no number"),
+        (lambda r: r["seen"].update({"golden.npz": "0" * 64}), "it is about another golden.npz"),
+        (lambda r: r["seen"].update({"model.fp16.onnx": "0" * 64}), "it is about another model.fp16.onnx"),
+        (lambda r: r["seen"].pop("build.json"), "which files"),
+        (lambda r: r["seen"].update({"../../etc/passwd": "0" * 64}), "which files"),
+        (lambda r: r["gpu"].update(compute_capability="9.0"), "it calls a Orin the target"),
+        (lambda r: r["int8"].pop(), "nodes are not those of the plan"),
+        (lambda r: r["not_int8"].update(other="?"), "nodes are not those of the plan"),
+        (lambda r: r.update(latency={}), "no latency of the bundle's own engine"),
+        (lambda r: r["golden"].update(sqnr_db=[], agreement=[], numbers=[]), "outputs are not those of the model"),
+    ],
+)
+def test_what_does_not_fit_is_refused(folder: Path, change: Callable[[dict[str, Any]], object], because: str) -> None:
+    error = refused(folder, change)
+    assert isinstance(error, BundleError) and error.code == "DS803" and because in (error.because or "")
+
+
+def test_golden_outputs_that_are_off_are_an_error_of_their_own(folder: Path) -> None:
+    error = refused(folder, lambda r: r["golden"].update(sqnr_db=[-300.0] * len(r["golden"]["sqnr_db"])))
+    assert isinstance(error, VerifyError) and error.code == "DS501"
+
+
+@pytest.mark.parametrize(
+    ("data", "because"),
+    [
+        (b"{", "Expecting"),
+        (b"[" * 100_000, ""),
+        (b"\xff\xfe", "utf-8"),
+        (b" " * (MOST_BYTES + 1), "larger than 8 MiB"),
+        (None, "No such file"),
+    ],
+)
+def test_files_that_are_no_result(folder: Path, data: bytes | None, because: str) -> None:
+    (folder / "device.json").unlink()
+    if data is not None:
+        (folder / "device.json").write_bytes(data)
+    with pytest.raises(BundleError) as caught:
+        read_result(folder)
+    assert caught.value.code == "DS803" and because in (caught.value.because or "")
