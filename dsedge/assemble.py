@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dsedge import __version__
+from dsedge.backends.base import Backend, Made, finish, is_deferred
 from dsedge.bundle import (
     SCHEMA,
     CalibrationInfo,
@@ -18,7 +19,9 @@ from dsedge.bundle import (
     Manifest,
     ModelInfo,
     Precision,
+    Role,
     RuntimeInfo,
+    Status,
     TargetInfo,
     describe,
     write_manifest,
@@ -33,6 +36,7 @@ from dsedge.quant.plan import QParams
 from dsedge.quant.precision import Request
 from dsedge.report.html import render
 from dsedge.steps import Steps
+from dsedge.target import Target
 from dsedge.verify import FIDELITY_SAMPLES, golden_count, write_golden
 
 
@@ -73,6 +77,7 @@ def assemble(
         golden_count(base.samples, base.outputs, chosen.outputs),
     )
     shutil.copyfile(backend.RUNNER, folder / "run.py")
+    finished, said = _finished(folder, entry, chosen, target, steps)
     plan = chosen.plan.to_json()
     gone = _gone(chosen)
     plan["nodes"] = [node for node in plan["nodes"] if node["name"] not in gone]
@@ -80,8 +85,8 @@ def assemble(
         nothing = "nothing" if chosen.audit.lowered and node["op"] in MOVES else None
         node["lowered"] = chosen.audit.lowered.get(node["name"], nothing)
     (folder / "plan.json").write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    roles = {file.name: "model" for file in chosen.artifact.files}
-    roles |= {"golden.npz": "golden", "run.py": "runner", "plan.json": "plan"}
+    roles: dict[str, Role] = {file.name: "model" for file in chosen.artifact.files}
+    roles.update({"golden.npz": "golden", "run.py": "runner", "plan.json": "plan"}, **finished)
     ranges = job.request.calibrates and not job.given and not entry.is_alternative(chosen)
     calibration = entry.data if chosen.samples or ranges else None
     if job.io_dtype != "float" and precision(chosen.plan) == "float32":
@@ -96,7 +101,7 @@ def assemble(
         schema=SCHEMA,
         dsedge=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        status="verified",
+        status=_status(backend, chosen),
         model=_model_info(entry.model, entry.layout, chosen.codes),
         target=TargetInfo(name=target.asked_as or target.name, board=target.name),
         runtime=RuntimeInfo(
@@ -120,11 +125,28 @@ def assemble(
         costs=costs,
         gates=chosen.gates,
         passes=steps.records,
-        notes=[*notes, *entry.notes, *chosen.notes],
+        notes=[*notes, *entry.notes, *chosen.notes, *said],
     )
     (folder / "report.html").write_text(render(manifest, plan), encoding="utf-8")
     files = [*manifest.files, *describe(folder, {"report.html": "report"})]
     write_manifest(folder, manifest.model_copy(update={"files": files}))
+
+
+def _finished(
+    folder: Path, entry: Entry, chosen: Candidate, target: Target, steps: Steps
+) -> tuple[Mapping[str, Role], list[str]]:
+    """What a deferred backend adds to a bundle: the role of each file, and notes."""
+    if not is_deferred(entry.backend):
+        return {}, []
+    with steps("finish", changed=True):
+        samples = entry.data.head(FIDELITY_SAMPLES)
+        return finish(entry.backend, folder, Made(chosen.graph, entry.floats.graph, chosen.plan, samples), target)
+
+
+def _status(backend: Backend, chosen: Candidate) -> Status:
+    if not is_deferred(backend):
+        return "verified"
+    return "checked" if chosen.audit.performed and precision(chosen.plan) != "float32" else "deferred"
 
 
 def _model_info(model: Model, layout: Layout, codes: Mapping[str, QParams]) -> ModelInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -17,6 +18,9 @@ MANIFEST = "manifest.json"
 Status = Literal["deferred", "checked", "verified", "measured"]
 """deferred: to be finished on the device; checked: an offline compiler accepted it; verified: it ran on the real
 runtime and its outputs were compared; measured: its latency was taken on the named device."""
+
+Role = Literal["model", "graph", "golden", "runner", "build", "report", "plan"]
+"""graph: another graph that the device can build from; build: what it builds with."""
 
 Whole = Literal["int8", "int8_dynamic", "int4", "fp16", "bf16", "mixed", "float32"]
 """The precision of an artifact as a whole. fp16: weights stored so, computed in float32; bf16: computed so;
@@ -52,7 +56,7 @@ class RuntimeInfo(_Record):
     """The runtime that the artifact is for."""
 
     name: str
-    version: str = Field(description="the version it was verified with")
+    version: str = Field(description='the version it was verified with; "" where the device finishes the artifact')
     variant: str = Field(description="variant of the contract")
 
 
@@ -62,7 +66,7 @@ class FileInfo(_Record):
     path: str
     sha256: str
     bytes: int
-    role: Literal["model", "golden", "runner", "report", "plan"]
+    role: Role
 
 
 class CalibrationInfo(_Record):
@@ -332,10 +336,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def describe(folder: Path, roles: dict[str, str]) -> list[FileInfo]:
+def describe(folder: Path, roles: Mapping[str, Role]) -> list[FileInfo]:
     """The files of a folder as the manifest lists them; `roles` maps file name to role."""
     return [
-        FileInfo(path=name, sha256=sha256(folder / name), bytes=(folder / name).stat().st_size, role=role)  # type: ignore[arg-type]
+        FileInfo(path=name, sha256=sha256(folder / name), bytes=(folder / name).stat().st_size, role=role)
         for name, role in roles.items()
     ]
 

@@ -70,6 +70,7 @@ class Candidate:
 
     Attributes:
         plan: what is quantized; every node float for the float artifact.
+        graph: the Q/DQ graph by that plan.
         artifact: its files.
         audit: what the runtime made of it.
         fidelity: against the float model.
@@ -83,6 +84,7 @@ class Candidate:
     """
 
     plan: QuantPlan
+    graph: ir.Model
     artifact: Artifact
     audit: Audit
     fidelity: Fidelity
@@ -193,7 +195,7 @@ def verified(
             simulated = run_all(predictor(qdq, config=INT8_KERNELS), base.samples[:golden])
         near = near.model_copy(update={"golden_steps": steps(scales, simulated, got[:golden])})
     metric = judge.compare(base.metric.float, predict) if judge and base.metric else None
-    return Candidate(plan, artifact, audit, near, got, metric, [], [], samples, [], codes or {})
+    return Candidate(plan, qdq, artifact, audit, near, got, metric, [], [], samples, [], codes or {})
 
 
 def precision(plan: QuantPlan) -> Whole:
@@ -205,7 +207,7 @@ def precision(plan: QuantPlan) -> Whole:
 
 
 def float_candidate(
-    graph: ir.Graph,
+    model: ir.Model,
     base: Baseline,
     contract: Contract,
     target: Target,
@@ -216,7 +218,7 @@ def float_candidate(
     """The float artifact, with the gates of the quantized one that was rejected.
 
     Args:
-        graph: the normalized float graph.
+        model: the normalized float graph.
         base: the float artifact.
         contract: of its runtime.
         target: the board.
@@ -224,7 +226,7 @@ def float_candidate(
         latency: its own row, empty when not measured.
         request: which precision was asked for.
     """
-    rejected, lifted, notes = tried.found, tried.lifted, tried.notes
+    graph, rejected, lifted, notes = model.graph, tried.found, tried.lifted, tried.notes
     asked = request.base.upper()
     if rejected is None and request.base == "fp32":
         failed = gates.size_gates(base.artifact.bytes, base.artifact.bytes, target.budgets)
@@ -252,4 +254,5 @@ def float_candidate(
     golden = golden_count(base.samples, base.outputs, base.outputs)
     near = fidelity(base.samples, base.outputs, base.outputs[:golden], base.outputs)
     audit = Audit(True, "the float artifact: nothing to audit", 0, floats, {})
-    return Candidate(kept, base.artifact, audit, near, base.outputs, base.metric, latency, failed, tried.samples, notes)
+    outputs, metric, samples = base.outputs, base.metric, tried.samples
+    return Candidate(kept, model, base.artifact, audit, near, outputs, metric, latency, failed, samples, notes)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from dsedge.backends.base import Backend, Finding, available, installed_backend, load_backend, pip_line
+from dsedge.backends.base import Backend, Finding, available, installed_backend, is_ready, load_backend, pip_line
 from dsedge.errors import BuildError, CheckError, DsedgeError, LoadError, did_you_mean
 from dsedge.frontend.static import with_static_axes
 from dsedge.model import Model
@@ -79,7 +79,7 @@ def usable_backends(target: Target, runtime: str) -> tuple[Iterator[Backend], li
                 "DS143", f"{target.name} does not run {runtime!r}", hint=did_you_mean(runtime, [*listed, "auto"])
             )
         return iter([installed_backend(runtime)]), []
-    usable = (b for name in listed if name in present and (b := load_backend(name)).version() is not None)
+    usable = (b for name in listed if name in present and is_ready(b := load_backend(name)))
     first = next(usable, None)
     if first is None:
         absent = [name for name in listed if name in present]
@@ -202,7 +202,8 @@ def _fitted(
 
 
 def _static(model: Model, backend: Backend, target: Target) -> tuple[Model, list[str]]:
-    return with_static_axes(model, backend.NAME) if backend.contract(target).static else (model, [])
+    contract = backend.contract(target)
+    return with_static_axes(model, backend.NAME, ranges=contract.ranges) if contract.static else (model, [])
 
 
 def _unsupported(model: Model, broken: list[Finding], backend: Backend) -> list[Finding]:

@@ -47,6 +47,7 @@ CODES = {
     "DS401": "the graph cannot be written for the runtime",
     "DS402": "a package that this step needs is not installed",
     "DS403": "the artifact exceeds what its format can hold",
+    "DS404": "the runtime would refuse the graph, or not compute what it says",
     # verify
     "DS501": "outputs differ from the reference",
     "DS502": "the artifact does not run",

@@ -107,11 +107,12 @@ def inspect_artifact(bundle: Bundle) -> ArtifactInspection | None:
     """
     manifest, path = bundle.manifest, bundle.file("model")
     runtime = manifest.runtime
-    if runtime.name not in available() or not hasattr(load_backend(runtime.name), "operators"):
+    read = getattr(load_backend(runtime.name), "operators", None) if runtime.name in available() else None
+    if not callable(read):
         return None
-    backend: Any = installed_backend(runtime.name)
+    installed_backend(runtime.name)
     try:
-        found = Counter(backend.operators(path))
+        found = Counter(read(path))
     except Exception as error:  # whatever a damaged file leads to
         because = f"{type(error).__name__}: {error}"
         raise BundleError("DS803", "the artifact cannot be read", where=str(path), because=because) from error

@@ -9,12 +9,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
 Dim = int | str | None
 """One axis: its length, its symbolic name, or None when the model says nothing about it."""
+
+RANGES = "ranges"
+"""Key under which a graph on its way to a backend carries `Model.ranges`, as JSON."""
+
+
+class Range(NamedTuple):
+    """Lengths of an open axis: the least, the one to tune for, and the greatest."""
+
+    least: int
+    usual: int
+    greatest: int
+
 
 # Operators through which a tensor keeps the meaning of its axes.
 _ELEMENTWISE = frozenset(
@@ -61,6 +74,7 @@ class Model:
         source: where the model came from, for people ("digits_cnn.onnx", "torch module DigitsCNN").
         source_opset: the opset of the default domain as the source declared it.
         states: of a streaming model: input name -> the output that is its next value (`dsedge.streaming`).
+        ranges: name of an open axis -> the lengths that it may have, for runtimes that build for those.
     """
 
     graph: ir.Model
@@ -69,6 +83,7 @@ class Model:
     source: str
     source_opset: int
     states: Mapping[str, str] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
     inputs: tuple[TensorSpec, ...] = field(init=False)
     outputs: tuple[TensorSpec, ...] = field(init=False)
 

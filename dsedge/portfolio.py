@@ -5,6 +5,7 @@ A runtime that fails is a row with its error, not the end, as long as another on
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from dsedge.data import Data
 from dsedge.errors import DsedgeError
 from dsedge.given import accept
 from dsedge.layout import Layout, find_layout
-from dsedge.model import Model
+from dsedge.model import RANGES, Model
 from dsedge.passes.normalize import normalize
 from dsedge.quant.existing import without_pairs
 from dsedge.quant.interface import require_io_dtype
@@ -106,7 +107,7 @@ class Entry:
     @property
     def runtime(self) -> str:
         """Name and version of the runtime."""
-        return f"{self.backend.NAME} {self.backend.version()}"
+        return f"{self.backend.NAME} {self.backend.version() or ''}".strip()
 
 
 def enter_all(options: Sequence[Option], job: Job, folder: Path, steps: Steps) -> tuple[list[Entry], list[Failed]]:
@@ -148,7 +149,6 @@ def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
         judge = judge_by(job.evaluate, job.max_drop, source, job.recipe)
     with steps("normalize", changed=True) as notes:
         model, records = normalize(source)
-        model.graph.metadata_props["fingerprint"] = source.fingerprint  # for files that carry metadata
         first = samples.head(verify.GOLDEN_SAMPLES)
         difference = verify.same_function(source, model, first, optimize=not job.given)
         notes.append(f"outputs differ by at most {difference:.2g} from the original's")
@@ -163,6 +163,8 @@ def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
         layout = find_layout(model, job.io_layout)
         samples, judge = layout.data(samples), layout.judge(judge, model) if judge else None
         model, floats = layout.model(model), layout.model(floats)
+    for graph in (model.graph, floats.graph):  # for files that carry metadata
+        graph.metadata_props.update({"fingerprint": source.fingerprint, RANGES: json.dumps(source.ranges)})
     with steps("baseline"):
         base = candidate.baseline(floats, backend, folder, judge.data if judge and judge.data else samples, judge)
     if job.given:

@@ -61,7 +61,7 @@ def pick(entries: Sequence[Entry], target: Target, request: Request) -> tuple[En
     rejected = asked.found
     latency = rejected.latency if rejected and rejected.latency else [entry.float_time] if entry.float_time else []
     contract = entry.backend.contract(target)
-    return entry, float_candidate(entry.floats.graph.graph, entry.base, contract, target, asked, latency, request)
+    return entry, float_candidate(entry.floats.graph, entry.base, contract, target, asked, latency, request)
 
 
 def table(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dsedge.backends.base import Backend, Predict, installed_backend
+from dsedge.backends.base import Backend, Predict, device_result, installed_backend, is_deferred
 from dsedge.bench.runner import agreement, agrees, as_array, close_enough, compare, difference, sqnr_of_samples
 from dsedge.bundle import Bundle, Fidelity, Steps
 from dsedge.data import Batch
@@ -315,19 +315,22 @@ def golden_count(samples: Sequence[Batch], reference: Outputs, got: Outputs) -> 
 def verify_bundle(bundle: Bundle) -> dict[str, Any]:
     """Check the files of a bundle against their hashes, and its golden outputs through the real runtime.
 
+    Of a deferred bundle the graph is run on the reference runtime, and what the device reported is read, if it did.
+
     Returns:
         Of each output, `sqnr_db` against the float model and `agreement` with what was recorded at compile time; and
-        `max_abs_from_expected`.
+        `max_abs_from_expected`; of a deferred bundle also its `status` now, and the lines of the `device`'s report.
 
     Raises:
-        BundleError: DS803 a file is missing, changed, or outside of the bundle.
+        BundleError: DS803 a file is missing, changed, or outside of the bundle; or the device's report is damaged.
         LoadError: DS144 there is no backend for its runtime.
         BuildError: DS402 its runtime is not installed.
         VerifyError: DS501 the outputs are off, DS502 the artifact does not run here.
     """
     bundle.check_files()
     manifest = bundle.manifest
-    run = open_artifact(installed_backend(manifest.runtime.name), bundle.file("model"))
+    backend = installed_backend(manifest.runtime.name)
+    run = open_artifact(backend, bundle.file("model"))
     path = bundle.file("golden")
     try:
         with np.load(path, allow_pickle=False) as data:
@@ -349,4 +352,8 @@ def verify_bundle(bundle: Bundle) -> dict[str, Any]:
             because=f"they reached {before} where it was compiled",
             hint="compare the runtime's version with the manifest's",
         )
+    if is_deferred(backend):
+        reported = device_result(backend, bundle.path)
+        found["status"] = reported.status if reported else manifest.status
+        found["device"] = list(reported.summary) if reported else None
     return found

@@ -38,7 +38,7 @@ def refused(code: str, *args: Any, **kwargs: Any) -> DsedgeError:
         ("DS126", {"calibration": None}),
         ("DS141", {"target": "raspberry-pie-5"}),
         ("DS143", {"runtime": "onnxruntme"}),
-        ("DS144", {"target": "jetson"}),
+        ("DS144", {"target": "pos-armv7", "runtime": "c"}),
         ("DS125", {"evaluate": ({"x": np.zeros((2, 8, 12, 12), np.float32), "labels": np.zeros(2, int)}, "top7")}),
         ("DS145", {"max_drop": 0.5}),
         ("DS145", {"max_drop": -1.0, "evaluate": lambda predict: 1.0}),

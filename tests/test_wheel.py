@@ -98,7 +98,11 @@ def test_the_wheel_holds_the_package_and_its_data(wheel: Path) -> None:
     for folder in ("targets", "calibration"):
         files = {f"dsedge/_data/{folder}/{path.name}" for path in (ROOT / folder).glob("*.toml")}
         assert files and files == {name for name in names if name.startswith(f"dsedge/_data/{folder}/")}
-    sources = {str(p.relative_to(ROOT)) for p in (ROOT / "dsedge").rglob("*") if p.suffix in (".py", ".css", ".typed")}
+    sources = {
+        str(p.relative_to(ROOT))
+        for p in (ROOT / "dsedge").rglob("*")
+        if p.suffix in (".py", ".css", ".typed", ".toml", ".sh")
+    }
     assert sources <= names
     info = {name for name in names if ".dist-info/" in name}
     assert names == sources | info | {name for name in names if name.startswith("dsedge/_data/")}

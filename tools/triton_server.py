@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import shutil
-import site
 import socket
 import subprocess
 import sys
@@ -84,7 +83,7 @@ def serve(repository: Path, work: Path) -> Iterator[str]:
         *(f"--backend-directory={_SERVER / 'backends'}", "--exit-on-error=false", "--strict-readiness=false"),
         *("--http-address=127.0.0.1", f"--http-port={port}", "--allow-grpc=false", "--allow-metrics=false"),
     ]
-    packages = os.pathsep.join(site.getsitepackages())
+    packages = os.pathsep.join(path for path in sys.path if Path(path).name == "site-packages")
     own = {"SITE_PACKAGES": packages, "EXECUTIONS": str(work / "executions"), "OMP_NUM_THREADS": "1"}
     log = work / "triton.log"
     with log.open("w") as file, subprocess.Popen(command, env=os.environ | own, stdout=file, stderr=file) as server:

@@ -6,7 +6,7 @@ It never decides what to quantize: it states a contract, and turns a Q/DQ graph 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-    from dsedge.data import Feeds
+    from dsedge.bundle import Role, Status
+    from dsedge.data import Batch, Feeds
     from dsedge.quant.contract import Contract
     from dsedge.quant.plan import QuantPlan
     from dsedge.target import Target
@@ -109,11 +110,46 @@ class Cost:
     reads: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class DeviceRun:
+    """What a device reported of a deferred bundle.
+
+    Attributes:
+        status: what the bundle is by that.
+        summary: a line for each finding, for people.
+    """
+
+    status: Status
+    summary: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the files of a deferred bundle are made from, for a backend's `finish(folder, made, target)`.
+
+    That function writes what the device needs beside the artifact, which lies in the folder already, and returns the
+    role of each file that it wrote, by name, and notes for a reader.
+
+    Attributes:
+        graph: the Q/DQ graph of the artifact; float where the float artifact is shipped.
+        floats: the normalized float graph.
+        plan: what is quantized.
+        samples: calibration samples, as the artifact takes them.
+    """
+
+    graph: ir.Model
+    floats: ir.Model
+    plan: QuantPlan
+    samples: Sequence[Batch]
+
+
 class Backend(Protocol):
     """The names that a backend module has.
 
     Where an artifact is no ONNX file there is one more, for `dsedge inspect`: `operators(path: Path) ->
-    list[tuple[str, str]]`, type and precision of each operator.
+    list[tuple[str, str]]`, type and precision of each operator. Where the artifact is finished on the device there are
+    three more: `DEFERRED = True`, `finish` (see `Made`) and `result` (see `device_result`). `load` then opens the graph
+    that the device finishes on the reference runtime: what is verified here is that graph.
 
     Attributes:
         NAME: as targets list it.
@@ -126,7 +162,7 @@ class Backend(Protocol):
     RUNNER: Path
 
     def version(self) -> str | None:
-        """The installed version of the runtime, None when it is missing."""
+        """The installed version of the runtime, None when it is missing, or is needed on the device only."""
 
     def contract(self, target: Target) -> Contract:
         """What the runtime accepts on a board."""
@@ -174,6 +210,32 @@ def alternatives(backend: Backend, target: Target, graph: ir.Graph) -> tuple[str
     return found(target, graph)
 
 
+def is_deferred(backend: Backend) -> bool:
+    """Whether artifacts are finished on the device."""
+    return bool(getattr(backend, "DEFERRED", False))
+
+
+def is_ready(backend: Backend) -> bool:
+    """Whether bundles can be made and opened here: a deferred one needs nothing of its runtime."""
+    return is_deferred(backend) or backend.version() is not None
+
+
+def finish(backend: Backend, folder: Path, made: Made, target: Target) -> tuple[dict[str, Role], list[str]]:
+    """Write what the device finishes an artifact of a deferred backend with: role of each file by name, and notes."""
+    found: Callable[[Path, Made, Target], tuple[dict[str, Role], list[str]]] = backend.finish  # type: ignore[attr-defined]
+    return found(folder, made, target)
+
+
+def device_result(backend: Backend, folder: Path) -> DeviceRun | None:
+    """What a device reported of a deferred bundle, None when it did not yet.
+
+    Raises:
+        DsedgeError: the report is damaged, about another bundle, or says that the outputs are off.
+    """
+    found: Callable[[Path], DeviceRun | None] = backend.result  # type: ignore[attr-defined]
+    return found(folder)
+
+
 def installed_version(package: str) -> str | None:
     """The version of an installed distribution, None when it is missing."""
     try:
@@ -219,10 +281,10 @@ def installed_backend(name: str) -> Backend:
 
     Raises:
         LoadError: DS144 when there is no backend of that name.
-        BuildError: DS402 when its runtime is not installed.
+        BuildError: DS402 when its runtime is not installed, and is needed here.
     """
     backend = load_backend(name)
-    if backend.version() is None:
+    if not is_ready(backend):
         raise BuildError("DS402", f"{name} is not installed", hint=pip_line(backend))
     return backend
 

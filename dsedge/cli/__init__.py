@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from dsedge.cli.check import check
 from dsedge.cli.compile import compile_
 from dsedge.cli.doctor import doctor
+from dsedge.cli.emit import emit
 from dsedge.cli.explain import explain
 from dsedge.cli.inspect import inspect
 from dsedge.cli.output import print_json, show_error
@@ -63,7 +64,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("compile")(compile_)
-for _verb in (check, explain, inspect, verify, targets, passes, doctor):
+for _verb in (check, explain, inspect, verify, emit, targets, passes, doctor):
     app.command()(_verb)
 
 

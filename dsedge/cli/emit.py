@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dsedge.cli.options import Json
-from dsedge.cli.output import print_json
+from dsedge.cli.output import print_json, show
 
 
 def emit(
@@ -25,7 +25,9 @@ def emit(
     ] = "build/triton",
     max_batch: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Requests that may be stacked, 0 for none; 8 where it was seen to be safe."),
+        typer.Option(
+            metavar="N", min=0, help="Requests that may be stacked, 0 for none; 8 where it was seen to be safe."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a model of that name that dsedge wrote.")] = False,
     json: Json = False,
@@ -40,4 +42,4 @@ def emit(
     if json:
         print_json(made.to_json())
     else:
-        print("\n".join(made.lines()))
+        show("\n".join(made.lines()))

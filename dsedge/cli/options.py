@@ -23,7 +23,8 @@ Shape = Annotated[
     typer.Option(
         "--shape",
         metavar="NAME=1,3,224,224",
-        help="Shape of an input, once for each. A word leaves an axis open: ids=batch,128. "
+        help="Shape of an input, once for each. A word leaves an axis open: ids=batch,128; a range says what lengths "
+        "TensorRT builds for, least, usual and greatest: ids=1:8:32,128. "
         "An element type may go before it: ids=int64:1,128.",
     ),
 ]

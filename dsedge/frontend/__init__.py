@@ -27,7 +27,8 @@ def load(
             `Model`. What a file is, is told by its content.
         example_inputs: for what PyTorch exports: a tensor, a tuple of tensors or a dict of tensors to export it with;
             axis 0 becomes the dynamic axis `batch` where it is longer than 1.
-        shapes: input -> its axes, (1, 3, 224, 224) or ("batch", 128) or the text "int64:batch,128". Fixes the open axes
+        shapes: input -> its axes, (1, 3, 224, 224) or ("batch", 128) or the text "int64:batch,128"; (1, 8, 32) or
+            "1:8:32" for an axis is a range of lengths, for runtimes that build for one. Fixes the open axes
             of a graph; for a module, a TorchScript file and a state_dict it takes the place of example inputs.
         factory: for weights: `package.module:function`, or a function, that returns the module they belong to, or the
             module and its example inputs. It is the user's code and is run.
@@ -46,9 +47,10 @@ def load(
     if factory is not None:
         raise _no_factory("this source")
     if "torch.nn.modules.module" in {k.__module__ for k in type(source).__mro__}:
+        from dsedge.frontend.shapes import keep_ranges
         from dsedge.frontend.torch import load_module
 
-        return load_module(source, example_inputs, shapes)
+        return keep_ranges(load_module(source, example_inputs, shapes), shapes)
     if isinstance(source, Model):
         return _fixed(source, shapes)
     raise LoadError(
@@ -62,6 +64,7 @@ def _load_file(
     path: Path, example_inputs: Any, shapes: Shapes | None, factory: str | Callable[[], Any] | None
 ) -> Model:
     from dsedge.frontend.formats import by_suffix, recognise, refusal
+    from dsedge.frontend.shapes import keep_ranges
 
     kind = recognise(path, weights=factory is not None)
     if kind in ("checkpoint", "safetensors", "pickle"):
@@ -70,13 +73,13 @@ def _load_file(
             raise LoadError("DS103", "this file holds weights, but no model", where=str(path), hint=hint)
         from dsedge.frontend.weights import load_weights
 
-        return load_weights(path, kind, factory, example_inputs, shapes)
+        return keep_ranges(load_weights(path, kind, factory, example_inputs, shapes), shapes)
     if factory is not None:
         raise _no_factory(str(path))
     if kind == "torchscript":
         from dsedge.frontend.torchscript import load_torchscript
 
-        return load_torchscript(path, example_inputs, shapes)
+        return keep_ranges(load_torchscript(path, example_inputs, shapes), shapes)
     if kind == "pt2":
         from dsedge.frontend.pt2 import load_pt2
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsedge.errors import LoadError
-from dsedge.frontend.shapes import InputShape, Shapes, resolve
+from dsedge.frontend.shapes import Axis, InputShape, Shapes, resolve
+from dsedge.model import Range
 
 if TYPE_CHECKING:
     import torch
@@ -68,15 +69,26 @@ def from_shapes(shapes: Shapes, parameters: Mapping[str, bool], where: str) -> E
     # In the order of the parameters, which is the order of the inputs of the exported graph.
     inputs = {name: _example(resolved[name], generator) for name in parameters if name in resolved}
     dynamic: dict[int | str, dict[int, str]] = {
-        name: {i: word for i, word in enumerate(resolved[name].axes) if isinstance(word, str)} for name in inputs
+        name: {i: _word(axis, name, i) for i, axis in enumerate(resolved[name].axes) if not isinstance(axis, int)}
+        for name in inputs
     }
     return Examples((), inputs, dynamic)
+
+
+def _word(axis: Axis, name: str, number: int) -> str:
+    return axis if isinstance(axis, str) else f"{name}_axis{number}"
+
+
+def _length(axis: Axis, number: int) -> int:
+    if isinstance(axis, Range):
+        return max(axis.usual, 2)  # the exporter takes an axis of 1 for a fixed one
+    return axis if isinstance(axis, int) else _LENGTH if number else _BATCH
 
 
 def _example(shape: InputShape, generator: torch.Generator) -> torch.Tensor:
     import torch
 
-    lengths = [axis if isinstance(axis, int) else _LENGTH if i else _BATCH for i, axis in enumerate(shape.axes)]
+    lengths = [_length(axis, i) for i, axis in enumerate(shape.axes)]
     dtype = getattr(torch, shape.dtype or "float32")
     if dtype.is_floating_point:
         return torch.randn(lengths, generator=generator).to(dtype)

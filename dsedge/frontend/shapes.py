@@ -1,4 +1,7 @@
-"""Shapes that the user gives to inputs: `--shape image=1,3,224,224`, in Python `shapes={"image": (1, 3, 224, 224)}`."""
+"""Shapes that the user gives to inputs: `--shape image=1,3,224,224`, in Python `shapes={"image": (1, 3, 224, 224)}`.
+
+An axis is a length, a word that leaves it open, or a range of lengths: `1:8:32`, the least, the usual, the greatest.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,20 @@ import math
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from dsedge.errors import LoadError, did_you_mean
-from dsedge.model import Dim, Model, dims
+from dsedge.model import Dim, Model, Range, dims
 from dsedge.passes.normalize import clone
 
-Shapes = Mapping[str, Sequence[int | str] | str]
+Axes = Sequence[int | str | tuple[int, int, int]]
+
+Shapes = Mapping[str, Axes | str]
 """Input name -> its axes, or the text of them; the name may be "" when the model has one input."""
+
+Axis = int | Range | str
 
 MAX_ELEMENTS = 2**31
 """How many numbers one input may hold."""
@@ -23,7 +30,8 @@ MAX_ELEMENTS = 2**31
 _MAX_AXES = 16
 _WORD = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 _DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
-_HINT = "write NAME=1,3,224,224 or NAME=1x3x224x224; a word leaves an axis open: ids=batch,128"
+_NUMBERS = re.compile(r"\s*[\d:]+(x[\d:]+)*\s*", re.ASCII)
+_HINT = "write NAME=1,3,224,224 or NAME=1x3x224x224; a word leaves an axis open: ids=batch,128; a range: ids=1:8:32,128"
 
 
 @dataclass(frozen=True)
@@ -31,11 +39,11 @@ class InputShape:
     """What the user says about an input.
 
     Attributes:
-        axes: a length or a symbolic name an axis.
+        axes: a length, a range of lengths or a symbolic name an axis.
         dtype: numpy's name of the element type; None when not said.
     """
 
-    axes: tuple[int | str, ...]
+    axes: tuple[Axis, ...]
     dtype: str | None = None
 
 
@@ -87,7 +95,7 @@ def fix_shapes(model: Model, shapes: Shapes) -> Model:
         shapes: which input gets which shape; inputs that are not named keep theirs.
 
     Returns:
-        The same model with those shapes.
+        The same model with those shapes. An axis that has a range stays open, and `Model.ranges` says so.
 
     Raises:
         LoadError: DS145 when a shape contradicts the model or another one, or is none.
@@ -95,7 +103,7 @@ def fix_shapes(model: Model, shapes: Shapes) -> Model:
     specs = {spec.name: spec for spec in model.inputs}
     graph = clone(model.graph)
     values = {value.name: value for value in graph.graph.inputs}
-    bound: dict[str, int | str] = {}
+    bound: dict[str, Axis] = {}
     for name, given in resolve(shapes, list(specs)).items():
         if given.dtype not in (None, specs[name].dtype):
             raise _contradiction(name, f"it is {specs[name].dtype} in the model, not {given.dtype}")
@@ -109,9 +117,14 @@ def fix_shapes(model: Model, shapes: Shapes) -> Model:
         for axis, (was, now) in enumerate(zip(declared, given.axes, strict=True)):
             if isinstance(was, int) and was != now:
                 raise _contradiction(name, f"axis {axis} is {was} in the model, not {now}")
+            if isinstance(now, Range) and was is None:
+                declared = (*declared[:axis], was := f"{name}_axis{axis}", *declared[axis + 1 :])
             if isinstance(was, str) and bound.setdefault(was, now) != now:
                 raise _contradiction(name, f"the axis {was!r} cannot be both {bound[was]} and {now}")
-        values[name].shape = ir.Shape(given.axes)
+        pairs = zip(declared, given.axes, strict=True)
+        values[name].shape = ir.Shape([was if isinstance(now, Range) else now for was, now in pairs])
+    ranges = {word: axis for word, axis in bound.items() if isinstance(axis, Range)}
+    bound = {word: axis for word, axis in bound.items() if word not in ranges}
     for word in bound.values():
         if isinstance(word, str) and bound.get(word, word) != word:
             raise LoadError(
@@ -122,7 +135,15 @@ def fix_shapes(model: Model, shapes: Shapes) -> Model:
     for graph_like in graph.graphs() if bound else ():
         for value in (*graph_like.inputs, *(output for node in graph_like for output in node.outputs)):
             _substitute(value, bound, derived)
-    return model.with_graph(graph)
+    return replace(model, graph=graph, ranges={**model.ranges, **ranges})
+
+
+def keep_ranges(model: Model, shapes: Shapes | None) -> Model:
+    """A model that was exported with these shapes, with the ranges among them."""
+    known = [spec.name for spec in model.inputs]
+    given = resolve(shapes, known) if shapes and set(shapes) <= {"", *known} else {}
+    ranged = {name: shape for name, shape in given.items() if any(isinstance(axis, Range) for axis in shape.axes)}
+    return fix_shapes(model, {name: shape.axes for name, shape in ranged.items()}) if ranged else model
 
 
 def _contradiction(name: str, because: str) -> LoadError:
@@ -130,27 +151,29 @@ def _contradiction(name: str, because: str) -> LoadError:
     return LoadError("DS145", "the shape does not fit the model", where=f"input {name!r}", because=because, hint=hint)
 
 
-def _substitute(value: ir.Value, bound: Mapping[str, int | str], derived: re.Pattern[str]) -> None:
+def _substitute(value: ir.Value, bound: Mapping[str, Axis], derived: re.Pattern[str]) -> None:
     declared = dims(value)
     if declared is None:
         return
     new: list[Dim] = []
     for dim in declared:
         is_derived = isinstance(dim, str) and dim not in bound and derived.search(dim)
-        new.append(None if is_derived else bound.get(dim, dim) if isinstance(dim, str) else dim)
+        fixed = bound.get(dim, dim) if isinstance(dim, str) else dim
+        new.append(None if is_derived or isinstance(fixed, Range) else fixed)
     if tuple(new) != declared:
         value.shape = ir.Shape(new)
 
 
-def _read(shape: Sequence[int | str] | str, name: str) -> InputShape:
+def _read(shape: Axes | str, name: str) -> InputShape:
     where, dtype = f"shape of {name!r}", None
     if isinstance(shape, str):
-        prefix, colon, text = shape.rpartition(":")
-        dtype = prefix.strip() if colon else None
+        prefix, colon, text = shape.partition(":")
+        named = bool(colon) and "," not in prefix and not prefix.strip().isdigit()
+        dtype, text = (prefix.strip(), text) if named else (None, shape)
         if dtype is not None and dtype not in _DTYPES:
             raise LoadError("DS145", f"{dtype!r} is no element type", where=where, hint=did_you_mean(dtype, _DTYPES))
         # 1x3x224x224 has no words, so its letter x is no part of one.
-        parts = text.split("x") if re.fullmatch(r"\s*\d+(x\d+)*\s*", text, re.ASCII) else text.split(",")
+        parts = text.split("x") if _NUMBERS.fullmatch(text) else text.split(",")
         shape = [part.strip() for part in parts]
     try:
         axes = tuple(_axis(axis) for axis in shape)
@@ -159,7 +182,8 @@ def _read(shape: Sequence[int | str] | str, name: str) -> InputShape:
         raise LoadError(
             "DS145", f"{str(shown)[:80]!r} is no shape", where=where, because=str(error) or None, hint=_HINT
         ) from error
-    total = math.prod(axis for axis in axes if isinstance(axis, int))
+    lengths = [axis.greatest if isinstance(axis, Range) else axis for axis in axes]
+    total = math.prod(length for length in lengths if isinstance(length, int))
     if len(axes) > _MAX_AXES or total > MAX_ELEMENTS:
         what = f"{len(axes)} axes" if len(axes) > _MAX_AXES else f"{total} numbers"
         limit = _MAX_AXES if len(axes) > _MAX_AXES else MAX_ELEMENTS
@@ -167,7 +191,23 @@ def _read(shape: Sequence[int | str] | str, name: str) -> InputShape:
     return InputShape(axes, dtype)
 
 
-def _axis(axis: object) -> int | str:
+def _axis(axis: object) -> Axis:
+    if isinstance(axis, str) and ":" in axis:
+        return _range(axis.split(":"))
+    if isinstance(axis, tuple):
+        return _range(axis)
+    return _length(axis)
+
+
+def _range(lengths: Sequence[object]) -> Range:
+    numbers = [_length(length) for length in lengths]
+    whole = [number for number in numbers if isinstance(number, int)]
+    if len(numbers) != 3 or whole != numbers or whole != sorted(whole):
+        raise ValueError(f"{':'.join(map(str, lengths))[:40]!r} is no range: the least, the usual, the greatest length")
+    return Range(*whole)
+
+
+def _length(axis: object) -> int | str:
     if isinstance(axis, str):
         if _WORD.fullmatch(axis):
             return axis

@@ -8,7 +8,7 @@ from dsedge.frontend.shapes import fix_shapes
 from dsedge.model import Dim, Model, TensorSpec
 
 
-def with_static_axes(model: Model, runtime: str) -> tuple[Model, list[str]]:
+def with_static_axes(model: Model, runtime: str, *, ranges: bool = False) -> tuple[Model, list[str]]:
     """Fix the open batch axes of a model's inputs at 1.
 
     The batch axis is N in an input's layout, else axis 0. A name that stands there in one input is the batch wherever
@@ -18,6 +18,7 @@ def with_static_axes(model: Model, runtime: str) -> tuple[Model, list[str]]:
     Args:
         model: as it was loaded; it is not changed.
         runtime: that wants it, for people.
+        ranges: whether a range of lengths (`Model.ranges`) will do.
 
     Returns:
         The model, and a note for each input that was fixed.
@@ -25,14 +26,17 @@ def with_static_axes(model: Model, runtime: str) -> tuple[Model, list[str]]:
     Raises:
         LoadError: DS106 when another axis is open, or not even the rank is known; all inputs at once.
     """
-    open_inputs = [
-        spec for spec in model.inputs if spec.shape is None or not all(isinstance(d, int) for d in spec.shape)
-    ]
+    ranged = model.ranges if ranges else {}
+
+    def known(dim: Dim) -> bool:
+        return isinstance(dim, int) or dim in ranged
+
+    open_inputs = [spec for spec in model.inputs if spec.shape is None or not all(map(known, spec.shape))]
     if not open_inputs:
         return model, []
-    batch = _batch_names(open_inputs)
+    batch = _batch_names(open_inputs) - set(ranged)
     shapes = {spec.name: _fixed(spec, batch) for spec in open_inputs}
-    refused = [spec for spec in open_inputs if not all(isinstance(d, int) for d in shapes[spec.name] or ("?",))]
+    refused = [spec for spec in open_inputs if not all(map(known, shapes[spec.name] or ("?",)))]
     if refused:
         listed = "; ".join(str(spec) for spec in refused)
         wanted = " ".join(f"--shape {spec.name}={_example(shapes[spec.name])}" for spec in refused)
@@ -42,7 +46,7 @@ def with_static_axes(model: Model, runtime: str) -> tuple[Model, list[str]]:
             where=model.source,
             hint=f"give the lengths, for example {wanted}",
         )
-    fixed = fix_shapes(model, {name: [d for d in shape or () if isinstance(d, int)] for name, shape in shapes.items()})
+    fixed = fix_shapes(model, {name: [d for d in shape or () if d is not None] for name, shape in shapes.items()})
     notes = [f"{runtime} wants fixed shapes: the open batch axis of {spec.name!r} is 1" for spec in open_inputs]
     return fixed, notes
 

@@ -257,6 +257,7 @@ class Contract:
         bfloat: what the runtime does when all that is float is to be computed in bfloat16, "" where it cannot.
         lacks: precision that `--precision` names -> why the runtime does not have it.
         static: whether the runtime wants the length of every axis before it runs.
+        ranges: whether a range of lengths will do as well.
         inputs_only: whether Q/DQ goes on inputs alone, because any operator takes up the quantizer behind it.
         integer_io: whether inputs and outputs of an artifact can be codes (`dsedge.quant.interface`).
     """
@@ -277,6 +278,7 @@ class Contract:
     bfloat: str = ""
     lacks: Mapping[str, str] = field(default_factory=dict)
     static: bool = False
+    ranges: bool = False
     inputs_only: bool = False
     integer_io: bool = False
     _by_op: dict[tuple[str, str], list[OpRule]] = field(init=False, repr=False, compare=False, hash=False)

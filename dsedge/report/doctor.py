@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from dsedge import cache
-from dsedge.backends.base import available, load_backend, pip_line
+from dsedge.backends.base import available, is_deferred, load_backend, pip_line
 from dsedge.report.terminal import facts, table
 from dsedge.target import host_isa
 
@@ -74,6 +74,8 @@ def _backend(name: str) -> Part:
         found = backend.version()
     except Exception as error:  # a backend of another package may fail in any way
         return Part(name, "runtime", None, f"it does not load: {type(error).__name__}: {error}")
+    if is_deferred(backend):
+        return Part(name, "runtime", found or "on the device", "")
     return Part(name, "runtime", found, "" if found else pip_line(backend))
 
 

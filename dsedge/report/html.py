@@ -59,9 +59,8 @@ def render(manifest: Manifest, plan: Mapping[str, Any]) -> str:
 
 
 def _header(manifest: Manifest, title: str) -> Html:
-    runtime = manifest.runtime
     by = f"compiled {manifest.created} by dsedge {manifest.dsedge}"
-    line = f"{runtime.name} {runtime.version}, variant {runtime.variant}; {by}"
+    line = f"{summary.runtime(manifest)}, variant {manifest.runtime.variant}; {by}"
     return tag("header", tag("h1", title), tag("p", line, class_="soft"))
 
 

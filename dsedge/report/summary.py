@@ -57,6 +57,12 @@ def target(manifest: Manifest) -> str:
     return board if name == board else f"{name} -> {board}"
 
 
+def runtime(manifest: Manifest) -> str:
+    """The runtime and its version; of a deferred bundle only the device has one."""
+    found = manifest.runtime
+    return f"{found.name} {found.version}" if found.version else f"{found.name} on the device"
+
+
 def precision(manifest: Manifest) -> str:
     """The precision of the artifact as a whole, and the request where it was not plain INT8."""
     found = manifest.precision
@@ -119,7 +125,7 @@ def candidates(manifest: Manifest) -> list[tuple[CandidateInfo, tuple[str, ...]]
         (
             row,
             (
-                f"{row.runtime} {row.version}",
+                f"{row.runtime} {row.version}".strip(),
                 PRECISIONS.get(row.precision, row.precision),
                 "" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
                 "" if row.metric is None else number(row.metric.quantized),

@@ -53,11 +53,10 @@ def facts(rows: Iterable[tuple[str, object]]) -> Table:
 def bundle_summary(bundle: Bundle) -> RenderableType:
     """What `dsedge compile` prints when it is done."""
     manifest = bundle.manifest
-    runtime = manifest.runtime
     rows: list[tuple[str, object]] = [
         ("model", manifest.model.name),
         ("target", summary.target(manifest)),
-        ("runtime", f"{runtime.name} {runtime.version}, variant {runtime.variant}"),
+        ("runtime", f"{summary.runtime(manifest)}, variant {manifest.runtime.variant}"),
         ("precision", summary.precision(manifest)),
         *(("accuracy", line) for line in summary.accuracy(manifest) or ["not measured: no evaluation data was given"]),
         ("fidelity", summary.fidelity(manifest)),
@@ -144,14 +143,20 @@ def verification(bundle: Bundle, found: Mapping[str, Any]) -> RenderableType:
     manifest = bundle.manifest
     ratios = ["no difference" if ratio is None else f"SQNR {ratio:.1f} dB" for ratio in found["sqnr_db"]]
     agreement = ", ".join(f"{100 * share:.1f}%" for share in found["agreement"])
+    runtime = f"{manifest.runtime.name}, compiled with {manifest.runtime.version}"
+    device: Sequence[str] = ()
+    if "device" in found:
+        device = found["device"] or ["it has not reported yet: run verify.py there, and copy device.json back"]
+        runtime = f"{summary.runtime(manifest)}; here its graph ran on onnxruntime"
     return facts(
         [
             ("bundle", bundle.path),
             ("files", f"{counted(len(manifest.files), 'file')}, every sha256 as written"),
-            ("runtime", f"{manifest.runtime.name}, compiled with {manifest.runtime.version}"),
+            ("runtime", runtime),
             ("against float", ", ".join(ratios)),
             ("against compile", f"max abs difference {number(found['max_abs_from_expected'])}"),
             ("agreement", f"{agreement} of integers and of lengths are equal"),
-            ("status", manifest.status),
+            *(("device", line) for line in device),
+            ("status", found.get("status", manifest.status)),
         ]
     )

@@ -20,7 +20,6 @@ def test_unknown_names_come_with_the_nearest_known_one(attempt: Attempt) -> None
 
 def test_names_that_resemble_nothing(attempt: Attempt) -> None:
     refused(attempt(target=""), "DS141", "known: ")
-    refused(attempt(target="t4"), "DS144", "tensorrt", "no backend")
     refused(attempt("--runtime", "c", target="pos-armv7"), "DS144", "no backend")
     refused(attempt("--io-layout", "nwhc"), "DS145", "did you mean 'nhwc'?")
     refused(attempt("--io-dtype", "int9"), "DS145", "did you mean 'int8'?")

@@ -182,9 +182,11 @@ def test_check_previews_the_plan(run: Run) -> None:
 
 def test_targets_passes_doctor(run: Run) -> None:
     code, out, _ = run("targets")
-    assert code == 0 and "raspberry-pi-5" in out and "(tensorrt)" in out
+    assert code == 0 and "raspberry-pi-5" in out and "(c)" in out and "(tensorrt)" not in out
     code, out, _ = run("targets", "jetson")
-    assert code == 0 and "jetson-orin-nano" in out and "no backend yet" in out
+    assert code == 0 and "jetson-orin-nano" in out and "no backend yet" not in out
+    code, out, _ = run("targets", "pos-armv7")
+    assert code == 0 and "no backend yet" in out
     code, out, _ = run("passes")
     assert code == 0 and "fold-batchnorm" in out
     code, out, _ = run("passes", "fold-batchnorm")

@@ -12,7 +12,16 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from dsedge.backends.base import Audit, Backend, Finding, available, load_backend
+from dsedge.backends.base import (
+    Audit,
+    Backend,
+    Finding,
+    available,
+    device_result,
+    is_deferred,
+    is_ready,
+    load_backend,
+)
 from dsedge.bench.runner import sqnr
 from dsedge.data import open_data
 from dsedge.frontend import load
@@ -59,7 +68,18 @@ def test_it_has_the_names_of_the_protocol(backend: Backend) -> None:
 
 
 def test_it_is_there(backend: Backend) -> None:
-    assert backend.version(), "the development environment has every runtime"
+    assert is_ready(backend), "the development environment has every runtime"
+    assert bool(backend.version()) != is_deferred(backend), "a deferred one is on the device"
+
+
+def test_a_deferred_one_finishes_bundles_and_reads_reports(backend: Backend, tmp_path: Path) -> None:
+    wanted = {"finish": ["folder", "made", "target"], "result": ["folder"]}
+    for name, parameters in wanted.items():
+        assert hasattr(backend, name) == is_deferred(backend)
+        if is_deferred(backend):
+            assert list(inspect.signature(getattr(backend, name)).parameters) == parameters
+    if is_deferred(backend):
+        assert device_result(backend, tmp_path) is None
 
 
 def test_some_board_lists_it(backend: Backend) -> None:

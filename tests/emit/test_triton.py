@@ -14,21 +14,29 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import typer
 from graphs import Net
+from typer.testing import CliRunner
 
 import dsedge
+from dsedge.backends.tensorrt.settings import SCRIPTS, Graph, Profile, TargetFacts, write_settings
 from dsedge.bundle import Bundle, describe
+from dsedge.cli.emit import emit as cli
 from dsedge.emit import emit
 from dsedge.emit.triton import Repository, write_repository
 from dsedge.emit.triton.check import problems
 from dsedge.emit.triton.config import make_config, raw, warmup
+from dsedge.emit.triton.engines import BUILD as BUILD_SCRIPT
+from dsedge.emit.triton.engines import PLAN
 from dsedge.emit.triton.text import Config, parse, schema_version, to_text
 from dsedge.errors import DsedgeError
 
 DIGITS = Path(__file__).parents[2] / "models" / "digits_cnn"
-BUILD = (
-    "import pathlib, sys\npathlib.Path('model.plan').write_bytes(pathlib.Path('model.fp32.onnx').read_bytes()[:64])\n"
-)
+BUILD = """\
+import pathlib, sys
+pathlib.Path("engine.plan").write_bytes(pathlib.Path("model.fp32.onnx").read_bytes()[:64])
+"""
+CAPABILITIES = {"t4": "7.5", "a100": "8.0", "my-t4": "7.5"}
 
 
 def refused(action: Callable[[], object]) -> DsedgeError:
@@ -45,22 +53,44 @@ def edited(folder: Path, change: Callable[[dict[str, Any]], object]) -> Bundle:
     return Bundle(folder)
 
 
-def tensorrt(source: Path, folder: Path, board: str, *, built: bool = False, build: str = BUILD) -> Bundle:
-    """A bundle like those for TensorRT: two portable graphs and a script, or the engine that it builds."""
+def tensorrt(
+    source: Path, folder: Path, board: str, *, built: bool = False, build: str = BUILD, most: int = 16
+) -> Bundle:
+    """A bundle for TensorRT: two portable graphs and what builds an engine of them; or the engine beside them too.
+
+    The script that builds is a stand-in, which needs no GPU.
+    """
     shutil.copytree(source, folder)
-    model = folder / "model.onnx"
-    names = ["model.fp32.onnx", "model.fp16.onnx", *(["model.plan"] if built else [])]
-    for name in names:
-        (folder / name).write_bytes(model.read_bytes() if not name.endswith("plan") else f"engine for {board}".encode())
-    model.unlink()
+    model = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").unlink()
+    graphs = [
+        Graph(file="model.fp32.onnx", precision="int8", typing="weak"),
+        Graph(file="model.fp16.onnx", precision="int8", typing="strong"),
+    ]
+    for graph in graphs:
+        (folder / graph.file).write_bytes(model)
+    shape = [8, 12, 12]
+    scripts = write_settings(
+        folder,
+        target=TargetFacts(name=board, compute_capability=CAPABILITIES[board]),
+        precision="int8",
+        graphs=graphs,
+        outputs=["y"],
+        int8_nodes=[],
+        profiles={"x": Profile(min=[1, *shape], opt=[4, *shape], max=[most, *shape])},
+        dynamic=["x"],
+    )
     (folder / "build.py").write_text(build)
-    listed = describe(folder, dict.fromkeys(names, "model") | {"build.py": "runner"})
+    listed = describe(folder, {g.file: "model" for g in graphs} | dict.fromkeys(scripts, "runner"))
+    if built:
+        (folder / "engine.plan").write_text(f"engine for {board}")
 
     def change(manifest: dict[str, Any]) -> None:
-        kept = [info for info in manifest["files"] if info["path"] != "model.onnx"]
-        manifest.update(files=[info.model_dump() for info in listed] + kept, status="verified" if built else "deferred")
+        names = {"model.onnx", *(info.path for info in listed)}
+        kept = [info for info in manifest["files"] if info["path"] not in names]
+        manifest.update(files=[info.model_dump() for info in listed] + kept, status="deferred")
         manifest["target"].update(name=board, board=board)
-        manifest["runtime"].update(name="tensorrt", version="10.13" if built else "")
+        manifest["runtime"].update(name="tensorrt", version="")
 
     return edited(folder, change)
 
@@ -109,6 +139,19 @@ def test_a_bundle_for_onnx_runtime(tmp_path: Path) -> None:
     )
 
 
+def test_the_verb(bundle_folder: Path, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(cli)
+    arguments = ["triton", str(tensorrt(bundle_folder, tmp_path / "t4", "t4").path), "-o", str(tmp_path / "r")]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "1000"})
+    assert done.exit_code == 0 and "1/model_t4.plan is not there yet: run" in done.output, done.output
+    done = CliRunner().invoke(app, [*arguments, "--force", "--max-batch", "0", "--json"])
+    model = tmp_path / "r" / json.loads(done.output)["model"]
+    assert json.loads(done.output)["missing"] == [f"{model.name}/1/model_t4.plan"]
+    assert "max_batch_size: 0\n" in (model / "config.pbtxt").read_text()
+    assert refused(lambda: CliRunner().invoke(app, arguments, catch_exceptions=False)).code == "DS801"
+
+
 def test_one_repository_for_two_gpus(bundle_folder: Path, tmp_path: Path) -> None:
     bundles = [tensorrt(bundle_folder, tmp_path / board, board, built=board == "a100") for board in ("t4", "a100")]
     options: dict[str, Any] = {"name": "net", "max_batch": 16, "preferred": (8,), "instances": 2}
@@ -139,6 +182,10 @@ def test_one_repository_for_two_gpus(bundle_folder: Path, tmp_path: Path) -> Non
             "model_warmup": [{"name": f"golden_{n}", "batch_size": n, "inputs": sample} for n in (1, 8, 16)],
         },
     )
+
+
+def test_the_script_of_a_bundle_writes_what_is_taken_over() -> None:
+    assert f"build {PLAN}," in SCRIPTS[BUILD_SCRIPT].read_text()
 
 
 def run_build(model: Path, capability: str) -> subprocess.CompletedProcess[str]:
@@ -202,11 +249,14 @@ def test_requests_that_cannot_be_stacked_are_not(tmp_path: Path) -> None:
     assert write_repository([mixing], tmp_path / "other", max_batch=4).notes == ()  # who says so is believed
 
 
-def test_an_engine_is_stacked_only_as_its_profile_is_known(bundle_folder: Path, tmp_path: Path) -> None:
-    bundle = tensorrt(bundle_folder, tmp_path / "t4", "t4")
-    repository = write_repository([bundle], tmp_path / "repository", name="net")
-    assert "profile" in repository.notes[0]
-    assert "max_batch_size: 0\n" in (repository.path / "net" / "config.pbtxt").read_text()
+def test_engines_are_stacked_as_their_profiles_say(bundle_folder: Path, tmp_path: Path) -> None:
+    t4 = tensorrt(bundle_folder, tmp_path / "t4", "t4", most=16)
+    a100 = tensorrt(bundle_folder, tmp_path / "a100", "a100", most=32)
+    repository = write_repository([t4, a100], tmp_path / "repository", name="net")
+    text = (repository.path / "net" / "config.pbtxt").read_text()
+    assert repository.notes == () and "max_batch_size: 16\n" in text and "preferred_batch_size: [ 4 ]" in text
+    error = refused(lambda: write_repository([t4, a100], tmp_path / "other", max_batch=32))
+    assert error.code == "DS145" and "the engines take 16 at most" in str(error)
 
 
 def test_scalars_and_strings(tmp_path: Path) -> None:
@@ -226,7 +276,7 @@ def test_scalars_and_strings(tmp_path: Path) -> None:
 
 def test_what_makes_no_model(bundle_folder: Path, tmp_path: Path) -> None:
     ours, t4 = Bundle(bundle_folder), tensorrt(bundle_folder, tmp_path / "t4", "t4")
-    again, orin = tensorrt(bundle_folder, tmp_path / "again", "t4"), tensorrt(bundle_folder, tmp_path / "o", "my-gpu")
+    again = tensorrt(bundle_folder, tmp_path / "again", "my-t4")
     other = tensorrt(bundle_folder, tmp_path / "other", "a100")
     other = edited(other.path, lambda m: m["model"].update(fingerprint="1" * 64))
     shutil.copytree(bundle_folder, tmp_path / "lite")
@@ -239,7 +289,6 @@ def test_what_makes_no_model(bundle_folder: Path, tmp_path: Path) -> None:
         ([t4, again], "both have compute capability 7.5"),
         ([t4, other], "its model is not that of"),
         ([t4, ours], "its runtime is not that of"),
-        ([orin], "compute capability of 'my-gpu' is not known"),
         ([unnamed], "'../up' cannot be the name"),
     ):
         error = refused(lambda given=bundles: write_repository(given, tmp_path / "r"))
@@ -249,6 +298,7 @@ def test_what_makes_no_model(bundle_folder: Path, tmp_path: Path) -> None:
 
 
 def test_damaged_bundles(bundle_folder: Path, tmp_path: Path) -> None:
+    whole = Path(shutil.copytree(bundle_folder, tmp_path / "whole"))
     (bundle_folder / "golden.npz").write_bytes(b"PK")
     assert refused(lambda: write_repository([Bundle(bundle_folder)], tmp_path / "r")).code == "DS803"
     golden = describe(bundle_folder, {"golden.npz": "golden"})[0].model_dump()
@@ -258,6 +308,18 @@ def test_damaged_bundles(bundle_folder: Path, tmp_path: Path) -> None:
 
     error = refused(lambda: write_repository([edited(bundle_folder, change)], tmp_path / "r"))
     assert error.code == "DS803" and "golden inputs cannot be read" in str(error)
+    hostile: list[dict[str, Any]] = [{"shape": 3}, {"shape": [1.5]}, {"name": None}, {"layout": 1}, {"shape": []}]
+    for number, change in enumerate(hostile):
+        copied = Path(shutil.copytree(whole, tmp_path / f"copy-{number}"))
+        bundle = edited(copied, lambda m, new=change: m["model"]["inputs"][0].update(new))
+        assert refused(lambda given=bundle: write_repository([given], tmp_path / "r")).code == "DS803"
+    t4 = tensorrt(whole, tmp_path / "t4", "t4")
+    settings = json.loads((t4.path / "build.json").read_text())
+    edited(t4.path, lambda m: m.update(files=[f for f in m["files"] if f["path"] != "build.json"]))
+    for broken in ({}, settings | {"target": {"name": "..", "compute_capability": "7.5"}}):
+        (t4.path / "build.json").write_text(json.dumps(broken))
+        error = refused(lambda: write_repository([Bundle(t4.path)], tmp_path / "r"))
+        assert error.code == "DS803" and "build.json" in str(error), error
     assert not (tmp_path / "r").exists()
 
 

@@ -87,6 +87,7 @@ REFUSED: dict[str, Callable[[Config], object]] = {
 }
 
 
+@pytest.mark.slow
 def test_what_is_found_wrong_triton_refuses_too(bundle_folder: Path, tmp_path: Path) -> None:
     bundle, repository = Bundle(bundle_folder), tmp_path / "repository"
     shapes = {s["name"]: s["shape"] for s in [*bundle.manifest.model.inputs, *bundle.manifest.model.outputs]}

@@ -13,7 +13,8 @@ from dsedge.errors import LoadError
 from dsedge.frontend import load
 from dsedge.frontend.onnx import from_proto
 from dsedge.frontend.shapes import fix_shapes, from_options
-from dsedge.model import Model, dims
+from dsedge.frontend.static import with_static_axes
+from dsedge.model import Model, Range, dims
 from dsedge.passes.normalize import normalize
 from dsedge.verify import predictor
 
@@ -62,6 +63,32 @@ def test_words_name_axes_and_unknown_ranks_get_one() -> None:
     assert [spec.shape for spec in fixed.inputs] == [("batch", 2), ("batch", 3)]
     feeds = {"a": np.ones((4, 2), np.float32), "b": np.ones((4, 3), np.float32)}
     assert predictor(normalize(fixed)[0].graph)(feeds)[0].shape == (4, 5)
+
+
+@pytest.mark.parametrize("text", ["1:4:16,3", "float32:1:4:16,3", "1:4:16x3", ((1, 4, 16), 3)])
+def test_a_range_leaves_an_axis_open_and_is_kept_by_its_name(text: object) -> None:
+    fixed = fix_shapes(model(("N", "T"), ("N", "T")), {"a": text})  # type: ignore[dict-item]
+    assert [spec.shape for spec in fixed.inputs] == [("N", 3), ("N", 3)]
+    assert fixed.ranges == {"N": Range(1, 4, 16)}
+    unnamed = fix_shapes(model((None, 3), (None, 3)), {"b": text})  # type: ignore[dict-item]
+    assert unnamed.inputs[1].shape == ("b_axis0", 3) and unnamed.ranges == {"b_axis0": Range(1, 4, 16)}
+
+
+def test_ranges_that_contradict() -> None:
+    refused(model(("N", "T"), ("N", "T")), {"a": "1:4:16,3", "b": "1:8:16,3"}, "cannot be both")
+    refused(model((1, 3), (1, 3)), {"a": "1:4:16,3"}, "axis 0 is 1 in the model")
+    for text in ("4:1:16,3", "1:4,3", "0:1:2,3", "1:a:2,3", "1:2:3:4,3"):
+        refused(model(("N", 3), ("N", 3)), {"a": text}, "range" if text != "0:1:2,3" else "length 0")
+    refused(model(("N", 3), ("N", 3)), {"a": "1:4:2147483648,3"}, "too large")
+
+
+def test_with_static_axes_a_range_will_do_where_the_runtime_says_so() -> None:
+    ranged = fix_shapes(model(("N", "T"), ("N", "T")), {"a": "N,1:4:16"})
+    fixed, notes = with_static_axes(ranged, "it", ranges=True)
+    assert [spec.shape for spec in fixed.inputs] == [(1, "T"), (1, "T")] and fixed.ranges == ranged.ranges
+    assert len(notes) == 2
+    with pytest.raises(LoadError, match="DS106"):
+        with_static_axes(ranged, "it")
 
 
 def test_shapes_that_contradict() -> None:

@@ -17,7 +17,8 @@ from dsedge.backends.tensorrt.opset17 import to_opset17
 from dsedge.backends.tensorrt.typed import BFLOAT, HALF, to_typed
 from dsedge.bench.runner import sqnr_of_samples
 from dsedge.data import Batch
-from dsedge.quant.calibrate import calibrate
+from dsedge.passes.edit import is_constant
+from dsedge.quant.calibrate import exposing
 from dsedge.session import open_session
 
 FP32 = "model.fp32.onnx"
@@ -64,14 +65,24 @@ def typed_graph(
 
 
 def float_ranges(model: ir.Model, batches: Iterable[Batch]) -> dict[str, tuple[float, float]]:
-    """The least and the greatest value of every float activation of the float graph over samples.
+    """The least and the greatest finite value of every float activation of a float or Q/DQ graph over samples.
 
-    Raises:
-        LoadError: DS128 when one of them is not finite.
+    Infinities stand in masks, and float16 has them too.
     """
-    names = [v.name for node in model.graph for v in node.outputs if v.dtype == ir.DataType.FLOAT and v.name]
-    observers, _ = calibrate(model, names, batches, "minmax")
-    return {name: (observer.low, observer.high) for name, observer in observers.items()}
+    nodes = [node for node in model.graph if node.op_type != "DequantizeLinear" or not is_constant(node.inputs[0])]
+    names = [v.name for node in nodes for v in node.outputs if v.dtype == ir.DataType.FLOAT and v.name]
+    session = open_session(exposing(model, names))
+    found: dict[str, tuple[float, float]] = {}
+    for batch in batches:
+        for name, array in zip(names, session.run(names, batch.feeds), strict=True):
+            least, most = np.min(array, initial=np.inf), np.max(array, initial=-np.inf)
+            if not np.isfinite(least + most):
+                finite = array[np.isfinite(array)]
+                least, most = np.min(finite, initial=np.inf), np.max(finite, initial=-np.inf)
+            if least <= most:
+                low, high = found.get(name, (least, most))
+                found[name] = float(min(low, least)), float(max(high, most))
+    return found
 
 
 def compare(reference: ir.Model, graph: ir.Model, batches: Sequence[Batch]) -> float:

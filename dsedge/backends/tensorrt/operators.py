@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import onnx
+
 ELSEWHERE = ("DeformConv", "NonMaxSuppression", "NonZero", "RoiAlign", "Attention")
 """What TensorRT-RTX lacks, and TensorRT 10.15 has by its documentation (onnx-tensorrt, docs/operators.md)."""
 
@@ -45,7 +47,7 @@ def refusal(op_type: str, domain: str = "") -> str | None:
         return f"it is of the domain {domain}, and needs a plugin of that name"
     if op_type in operators().unsupported and op_type not in ELSEWHERE:
         return f"NVIDIA's ONNX parser has no importer for it ({operators().compiler})"
-    return None
+    return None if onnx.defs.has(op_type) else "there is no such operator in ONNX"
 
 
 def doubt(op_type: str) -> str | None:

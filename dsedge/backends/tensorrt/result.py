@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dsedge.backends.tensorrt.settings import SETTINGS, Kind, Settings
+from dsedge.backends.tensorrt.settings import SETTINGS, Kind, read_settings
 from dsedge.bench.runner import agrees, close_enough
 from dsedge.bundle import Bundle, sha256
 from dsedge.errors import BundleError, VerifyError
@@ -108,7 +108,7 @@ def read_result(folder: Path) -> DeviceResult:
     """
     manifest = Bundle(folder).manifest
     text = _read(folder / RESULT)
-    settings = Settings.model_validate_json((folder / SETTINGS).read_bytes())
+    settings = read_settings(folder)
     try:
         result = DeviceResult.model_validate(json.loads(text, parse_constant=_no_number))
     except ValidationError as error:

@@ -14,9 +14,10 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from dsedge.bundle import sha256
-from dsedge.errors import LoadError
+from dsedge.errors import BundleError, LoadError
 
 SETTINGS, LINES = "build.json", "build.conf"
+MOST_BYTES = 16 * 2**20
 SCRIPTS: Mapping[str, Path] = {
     "run.py": Path(__file__).parents[2] / "bench" / "runner.py",
     **{
@@ -96,7 +97,7 @@ class Dla(_Record):
 class TargetFacts(_Record):
     """Of the board: its name, and the compute capability of its GPU."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
+    name: File
     compute_capability: Annotated[str, StringConstraints(pattern=r"^\d+\.\d$")]
 
 
@@ -154,6 +155,23 @@ class Settings(_Record):
             quoted = f"'{name}'" if _UNSAFE.search(name) else name
             texts.append(f"{quoted}:{'x'.join(map(str, shape)) or 'scalar'}")
         return ",".join(texts)
+
+
+def read_settings(folder: Path) -> Settings:
+    """Read `build.json` of a bundle.
+
+    Raises:
+        BundleError: DS803 when it is missing, too large, or not what `write_settings` writes.
+    """
+    path = folder / SETTINGS
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES >> 20} MiB")
+        return Settings.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        because = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        what = "the file does not say how an engine is built"
+        raise BundleError("DS803", what, where=str(path), because=because, hint="compile again") from error
 
 
 def write_settings(

@@ -15,26 +15,24 @@ the CPU what it cannot place: other kernels than those that the bundle's evidenc
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from dsedge.bundle import MANIFEST, Bundle
+from dsedge.emit.triton.bundles import one_model
 from dsedge.emit.triton.check import problems
-from dsedge.emit.triton.config import BACKENDS, VERSION, make_config, raw, warmup
+from dsedge.emit.triton.config import VERSION, make_config, raw, warmup
 from dsedge.emit.triton.engines import PLAN, Engine, build_script, engines_of, stacked_by_profiles
+from dsedge.emit.triton.place import HEADER, model_folder
 from dsedge.emit.triton.readme import readme
 from dsedge.emit.triton.stacking import golden_inputs, why_not_stacked
 from dsedge.emit.triton.text import Config, parse, schema_version, to_text
-from dsedge.errors import BuildError, BundleError, LoadError
+from dsedge.errors import BuildError, LoadError
 
 DEFAULT_BATCH, QUEUE_DELAY_US = 8, 100
-_HEADER = "# Written by dsedge"
 
 
 @dataclass(frozen=True)
@@ -97,11 +95,11 @@ def write_repository(
         force: replace a model of that name that dsedge wrote.
 
     Raises:
-        LoadError: DS145 for bundles that do not make one model, or an option that Triton would refuse.
+        LoadError: DS145 for bundles that do not make one model, a name that is none, or more than engines take.
         BundleError: DS803 a bundle is damaged, DS801 the model is there already, DS802 it cannot be written.
         BuildError: DS401 for what Triton cannot serve.
     """
-    first = _one_model(bundles)
+    first = one_model(bundles)
     runtime, name = first.manifest.runtime.name, name or first.manifest.model.name
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,127}", name, re.ASCII):
         what = f"{name!r} cannot be the name of a model on Triton"
@@ -121,53 +119,19 @@ def write_repository(
     arrays = [array[:1] if max_batch > 0 else array for array in samples[0].values()]
     config["model_warmup"] = warmup(config, [array.shape for array in arrays])
     unbuilt = [engine for engine in engines if not engine.built]
-    with _place(folder, name, force=force) as place:
+    with model_folder(folder, name, force=force) as place:
         _copy(first, engines, place)
         (place / "warmup").mkdir()
         for number, array in enumerate(arrays):
             (place / "warmup" / f"input_{number}").write_bytes(raw(array))
         _check(config, place, first, [engine.file for engine in unbuilt])
-        header = f"{_HEADER} {first.manifest.dsedge}; README.md beside it says of what."
+        header = f"{HEADER} {first.manifest.dsedge}; README.md beside it says of what."
         (place / "config.pbtxt").write_text(f"{header}\n{to_text(config)}", encoding="utf-8")
         (place / "README.md").write_text(readme(bundles, name, engines, notes), encoding="utf-8")
         if unbuilt:
             (place / "build.sh").write_text(build_script(unbuilt), encoding="utf-8")
             (place / "build.sh").chmod(0o755)
     return Repository(folder, name, tuple(f"{name}/{VERSION}/{engine.file}" for engine in unbuilt), tuple(notes))
-
-
-def _one_model(bundles: Sequence[Bundle]) -> Bundle:
-    """The first of the bundles, all files checked, where they are one model for one of Triton's backends.
-
-    Raises:
-        LoadError: DS145.
-    """
-    if not bundles:
-        raise LoadError("DS145", "there is no bundle to emit")
-    for bundle in bundles:
-        bundle.check_files()
-    first, *others = (bundle.manifest for bundle in bundles)
-    if first.runtime.name not in BACKENDS:
-        what = f"Triton has no backend for {first.runtime.name}"
-        hint = f"compile with --runtime {', '.join(BACKENDS)}"
-        raise LoadError("DS145", what, where=str(bundles[0].path), hint=hint)
-    if others and first.runtime.name != "tensorrt":
-        what = f"of {first.runtime.name} one bundle makes a model, not {len(bundles)}"
-        because = "only engines of TensorRT are chosen by the GPU"
-        raise LoadError("DS145", what, because=because, hint="emit them one by one, each with a name of its own")
-    for bundle, other in zip(bundles[1:], others, strict=True):
-        for what, one, two in (
-            ("runtime", first.runtime.name, other.runtime.name),
-            ("model", first.model.fingerprint, other.model.fingerprint),
-            ("inputs", first.model.inputs, other.model.inputs),
-            ("outputs", first.model.outputs, other.model.outputs),
-        ):
-            if one != two:
-                hint = "compile one model, with the same options, for each GPU"
-                raise LoadError(
-                    "DS145", f"its {what} is not that of {bundles[0].path}", where=str(bundle.path), hint=hint
-                )
-    return bundles[0]
 
 
 def _notes(bundles: Sequence[Bundle]) -> list[str]:
@@ -210,41 +174,3 @@ def _check(config: Config, place: Path, bundle: Bundle, pending: Sequence[str]) 
     if found:
         what, because = "Triton cannot serve it so", "; ".join(found)
         raise BuildError("DS401", what, where=config["name"], because=because, hint="give other options for batching")
-
-
-@contextmanager
-def _place(folder: Path, name: str, *, force: bool) -> Iterator[Path]:
-    """A folder that becomes the model's when the block ends well; there is always a whole one or none.
-
-    Raises:
-        BundleError: DS801 when the model is there already, DS802 when it cannot be written.
-    """
-    final = folder / name
-    above = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        if (final.exists() or final.is_symlink()) and not (force and _is_ours(final)):
-            what = "the repository has a model of that name"
-            hint = "give another name, or --force to replace one that dsedge wrote"
-            raise BundleError("DS801", what, where=str(final), hint=hint)
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{name}.", dir=folder) as temporary:
-            made = Path(temporary) / name
-            made.mkdir()
-            yield made
-            if final.exists():
-                final.rename(Path(temporary) / "old")
-            made.rename(final)
-        above = []
-    except OSError as error:
-        raise BundleError(
-            "DS802", "the repository cannot be written", where=str(final), because=error.strerror or str(error)
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # which are not empty when all went well
-            for path in above:
-                path.rmdir()
-
-
-def _is_ours(model: Path) -> bool:
-    config = model / "config.pbtxt"
-    return not model.is_symlink() and config.is_file() and config.open("rb").read(64).startswith(_HEADER.encode())

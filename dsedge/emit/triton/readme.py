@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dsedge.bundle import Bundle
 from dsedge.emit.triton.config import VERSION
 from dsedge.emit.triton.engines import Engine
+from dsedge.report.text import printable
 
 
 def readme(bundles: Sequence[Bundle], name: str, engines: Sequence[Engine], notes: Sequence[str]) -> str:
@@ -14,7 +15,7 @@ def readme(bundles: Sequence[Bundle], name: str, engines: Sequence[Engine], note
     unbuilt = [engine for engine in engines if not engine.built]
     parts = [f"# {name}", _missing(unbuilt)] if unbuilt else [f"# {name}"]
     parts.append("\n".join(["| made of | runtime | precision | status |", "|---|---|---|---|", *map(_row, bundles)]))
-    parts += [f"- {note}" for note in notes]
+    parts += [f"- {printable(note)}" for note in notes]
     parts.append(
         "Triton's runtime must be the one above or a later one; an engine must be built by the TensorRT that loads "
         "it. `tritonserver --model-repository=` takes the folder above this one."
@@ -33,6 +34,7 @@ def _missing(engines: Sequence[Engine]) -> str:
 
 def _row(bundle: Bundle) -> str:
     manifest = bundle.manifest
-    runtime = f"{manifest.runtime.name} {manifest.runtime.version}".strip()
     made = f"{manifest.model.name} for {manifest.target.board}"
-    return f"| {made} | {runtime} | {manifest.precision.precision} | {manifest.status} |"
+    runtime = f"{manifest.runtime.name} {manifest.runtime.version}".strip()
+    cells = (made, runtime, manifest.precision.precision, manifest.status)
+    return f"| {' | '.join(printable(cell).replace('|', ' ') for cell in cells)} |"

@@ -29,13 +29,15 @@ def golden_inputs(bundle: Bundle) -> list[Feeds]:
     Raises:
         BundleError: DS803 when they cannot be read, or are larger than 1 GiB.
     """
-    path, names = bundle.file("golden"), [spec["name"] for spec in bundle.manifest.model.inputs]
+    path, inputs = bundle.file("golden"), bundle.manifest.model.inputs
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
                 raise ValueError("it unpacks to more than 1 GiB")
         with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[f"input_{i}"] for i, name in enumerate(names)}
+            arrays = {spec["name"]: data[f"input_{i}"] for i, spec in enumerate(inputs)}
+        if any(arrays[spec["name"]].ndim != 1 + len(spec["shape"] or ()) for spec in inputs):
+            raise ValueError("its inputs have not the axes that the manifest says")
         return [{name: array[n] for name, array in arrays.items()} for n in (0, -1)]
     except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise BundleError("DS803", "the golden inputs cannot be read", where=path.name, because=str(error)) from error
@@ -52,7 +54,7 @@ def why_not_stacked(bundle: Bundle, samples: Sequence[Feeds]) -> str | None:
     model = bundle.manifest.model
     fixed = [spec["name"] for spec in [*model.inputs, *model.outputs] if not _opens(spec)]
     if fixed:
-        return f"the first axis of {fixed[0]} is fixed, so requests cannot be stacked"
+        return f"the first axis of {fixed[0]!r} is fixed, so requests cannot be stacked"
     try:
         run = open_artifact(installed_backend(_executor(bundle)), bundle.file("model"))
         alone = [run(feeds) for feeds in samples]
@@ -63,7 +65,7 @@ def why_not_stacked(bundle: Bundle, samples: Sequence[Feeds]) -> str | None:
         return f"requests cannot be stacked: {first_line(error)}"
     for spec, got, *parts in zip(model.outputs, stacked, *alone, strict=True):
         if any(part.ndim == 0 for part in parts) or not _same(np.concatenate(parts), got):
-            return f"requests cannot be stacked: {spec['name']} is another then than for each alone"
+            return f"requests cannot be stacked: {spec['name']!r} is another then than for each alone"
     return None
 
 
@@ -75,7 +77,7 @@ def _executor(bundle: Bundle) -> str:
 
 def _opens(spec: dict[str, Any]) -> bool:
     shape, layout = spec["shape"], spec.get("layout")
-    return bool(shape) and not isinstance(shape[0], int) and (layout is None or layout[0] == "N")
+    return bool(shape) and not isinstance(shape[0], int) and (layout is None or layout.startswith("N"))
 
 
 def _same(reference: np.ndarray, got: np.ndarray) -> bool:

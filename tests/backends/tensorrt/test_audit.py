@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def made() -> Quantized:
     """Two convolutions with a residual sum between them, and a linear head."""
-    net = Net(x=(1, 32, 8, 8))
+    net = Net(x=(16, 32, 8, 8))
     first = net.conv("x", 32, act="Relu")
     second = net.act("Relu", net.op("Add", net.conv(first, 32), first))
     net.channels[second] = 32

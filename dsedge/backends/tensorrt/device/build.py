@@ -282,6 +282,8 @@ def main():
     precision = args.precision or settings["precision"]
     gpu = Cuda().gpu()
     warnings = check_gpu(settings, gpu, args.any_gpu)
+    if settings["dla"] is not None:
+        warnings.append("dsedge never ran on a DLA; that of TensorRT 8.5 takes no Q/DQ, which then runs on the GPU")
     try:
         import tensorrt
     except ImportError:

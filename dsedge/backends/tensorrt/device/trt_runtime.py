@@ -24,6 +24,10 @@ DTYPES = {
 """Types of inputs and outputs; trt.nptype is not asked, because that of 8.5 fails with numpy 1.24 and later."""
 
 
+WARMUP = 5
+"""Runs that `run.py` makes before it takes the time."""
+
+
 def load(model, threads=None):
     """Open the engine that `build.py` built beside a graph.
 
@@ -116,9 +120,10 @@ class Engine:
         del held
         return [self._fetch(name, self._allocator.shapes.get(name, shape)) for name, shape in shapes.items()]
 
-    def facts(self, count):
-        """What a benchmark adds: GPU time of the last `count` runs by CUDA events, and the conditions."""
-        return {"device": percentiles(self.device_ms[-count:]), "conditions": trt_conditions.conditions()}
+    @property
+    def conditions(self):
+        """What a benchmark adds: GPU time of the runs by CUDA events, those of the warm-up left out; and how it was."""
+        return {"device": percentiles(self.device_ms[WARMUP:] or self.device_ms), **trt_conditions.conditions()}
 
     def _feed(self, name, array):
         array, wanted = np.asarray(array), self._types[name]

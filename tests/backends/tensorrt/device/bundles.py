@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import pytest
 
-from dsedge.backends.tensorrt.settings import Graph, Profile, TargetFacts, write_settings
+from dsedge.backends.tensorrt.settings import SCRIPTS, Graph, Profile, TargetFacts, write_settings
 
 ORIN = TargetFacts(name="jetson-orin-nano", compute_capability="8.7")
 GRAPHS = (
@@ -66,15 +66,19 @@ def of_a_compiled_one(folder: Path) -> Path:
 def device(tmp_path: Path, **variables: str) -> dict[str, str]:
     """The environment of a device: stand-ins first on its paths."""
     bin_ = tmp_path / "bin"
-    bin_.mkdir(exist_ok=True)
-    script = bin_ / "trtexec"
     if "TRTEXEC_VERSION" in variables:
-        script.write_text(
-            f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).with_name("trtexec_stand_in.py")}" "$@"\n'
-        )
-        script.chmod(script.stat().st_mode | stat.S_IEXEC)
+        trtexec = Path(__file__).with_name("trtexec_stand_in.py")
+        stand_in(tmp_path, "trtexec", f'exec "{sys.executable}" "{trtexec}" "$@"')
     base = {"PATH": f"{bin_}:/usr/bin:/bin", "OMP_NUM_THREADS": "1", "TRTEXEC_GPU": "8.7", "GPU_CAPABILITY": "8.7"}
     return {**{k: v for k, v in os.environ.items() if k.startswith("LC_")}, **base, **variables}
+
+
+def stand_in(tmp_path: Path, name: str, line: str) -> None:
+    """A program on the device's PATH."""
+    script = tmp_path / "bin" / name
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(f"#!/bin/sh\n{line}\n")
+    script.chmod(script.stat().st_mode | stat.S_IEXEC)
 
 
 def call(folder: Path, environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
@@ -98,3 +102,10 @@ def cuda_library(tmp_path: Path) -> str:
     source = Path(__file__).with_name("libcudart_stand_in.c")
     subprocess.run([compiler, "-shared", "-fPIC", "-o", str(folder / "libcudart.so.13"), str(source)], check=True)
     return str(folder)
+
+
+def python(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run lines that import the scripts of a device."""
+    scripts = str(SCRIPTS["build.py"].parent)
+    environment = {**environment, "PYTHONPATH": scripts}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

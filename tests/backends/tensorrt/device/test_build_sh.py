@@ -9,7 +9,7 @@ import pytest
 
 from dsedge.backends.tensorrt.settings import Dla, Graph, Profile
 from dsedge.bundle import sha256
-from tests.backends.tensorrt.device.bundles import ORIN, call, device, finish
+from tests.backends.tensorrt.device.bundles import ORIN, call, device, finish, stand_in
 
 ALWAYS = {"--timingCacheFile=timing.cache", "--profilingVerbosity=detailed"}
 FILES = {"--saveEngine=engine.plan.new", "--exportLayerInfo=engine.layers.json.new"}
@@ -121,6 +121,14 @@ def test_another_gpu_is_built_for_when_asked(tmp_path: Path) -> None:
     assert call(folder, environment, "build.sh", "--any-gpu").returncode == 0
     record = json.loads((folder / "engine.json").read_text())
     assert record["gpu"]["compute_capability"] == "7.2" and ORIN.name in record["warnings"][0]
+
+
+def test_another_gpu_is_refused_before_minutes_are_spent(tmp_path: Path) -> None:
+    folder, environment = finish(tmp_path), device(tmp_path, TRTEXEC_VERSION="8502")
+    stand_in(tmp_path, "nvidia-smi", "echo 8.0")
+    ended = call(folder, environment, "build.sh")
+    assert ended.returncode == 2 and "this GPU has compute capability 8.0" in ended.stderr
+    assert not (folder / "engine.log").exists()
 
 
 def test_a_graph_of_another_hash_is_refused(tmp_path: Path) -> None:

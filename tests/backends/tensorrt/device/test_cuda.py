@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.backends.tensorrt.device.bundles import cuda_library, device, finish
+from tests.backends.tensorrt.device.bundles import cuda_library, device, finish, python
 
 COPY = """
 import ctypes, trt_cuda
@@ -27,12 +25,6 @@ except trt_cuda.CudaError as error:
     print(error.code)
 """
 NONE = "import trt_cuda as t; t.SONAMES = t.FOLDERS = t.WHEELS = (); t.Cuda()"
-
-
-def python(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    scripts = str(Path(__file__).parents[4] / "dsedge" / "backends" / "tensorrt" / "device")
-    environment = {**environment, "PYTHONPATH": scripts}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
 
 
 def test_pointers_sizes_and_codes_cross_as_they_are(tmp_path: Path) -> None:

@@ -95,6 +95,16 @@ def test_golden_outputs_that_are_off_are_an_error_of_their_own(folder: Path) -> 
     assert isinstance(error, VerifyError) and error.code == "DS501"
 
 
+@pytest.mark.parametrize("text", [None, "{", '{"schema": 2}'])
+def test_a_bundle_without_settings_is_refused(folder: Path, text: str | None) -> None:
+    (folder / "build.json").unlink()
+    if text is not None:
+        (folder / "build.json").write_text(text)
+    with pytest.raises(BundleError) as caught:
+        read_result(folder)
+    assert caught.value.code == "DS803" and "does not say how an engine is built" in caught.value.what
+
+
 @pytest.mark.parametrize(
     ("data", "because"),
     [
