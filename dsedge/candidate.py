@@ -233,7 +233,7 @@ def float_candidate(
     elif rejected is None:
         failed = [Gate(name=request.base, limit=1, value=0, passed=False, note=f"nothing in the model runs in {asked}")]
         forbidden = f", with --precision {request}" if request.entries else ""
-        reason = f"nothing in the model can run in {asked} on this runtime{forbidden}: this is the float artifact"
+        reason = f"nothing in the model can run in {asked} on {contract.runtime}{forbidden}: this is the float artifact"
         notes = [*notes, reason]
         shipped = {node.name or "": f"no {asked} artifact was found, so the float one was shipped" for node in graph}
         kept = annotate_as_asked(graph, contract, request, lifted=lifted)
