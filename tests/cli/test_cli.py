@@ -208,7 +208,7 @@ dsedge.target.load_target = wait
 sys.argv = ["dsedge", "targets", "t4"]
 main()
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr.startswith("error[DS900]: interrupted")
 
@@ -224,7 +224,7 @@ def test_ctrl_c_in_mid_compile_leaves_nothing(tmp_path: Path) -> None:
     while not (out.parent.is_dir() and list(out.parent.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=120)
     assert (process.returncode, output) == (130, ""), errors
     assert errors.startswith("error[DS900]")
     assert not out.parent.exists()
