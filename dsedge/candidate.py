@@ -107,6 +107,7 @@ class Tried:
         notes: what a reader must know.
         tries: how many artifacts were made.
         about: what sets it apart from the first search for that precision, "" for the first.
+        blamed: how many of `lifted` the accuracy gate lifted.
     """
 
     found: Candidate | None
@@ -115,6 +116,7 @@ class Tried:
     notes: list[str]
     tries: int
     about: str = ""
+    blamed: int = 0
 
 
 def baseline(model: Model, backend: Backend, folder: Path, data: Data, judge: Judge | None) -> Baseline:
