@@ -21,6 +21,8 @@ from dsedge.streaming import closed_loop, open_samples
 Evaluate = Callable[[Predict], float] | tuple[Any, str | Callable[[list[np.ndarray], np.ndarray], float]]
 """A function from a predict function to a number, higher is better; or data and what `metrics.find_metric` takes."""
 
+_UNLABELLED = "judge without labels, by --metric sqnr or --metric agreement"
+
 
 @dataclass(frozen=True)
 class Judge:
@@ -81,7 +83,13 @@ def judge_by(
         return Judge("evaluate", lambda predict: (float(function(predict)), None), lambda a, b: a - b, max_drop, None)
     source, wanted = evaluate
     metric = metrics.find_metric(wanted, [output.name for output in model.outputs])
-    opened = open_samples(source, model, recipe=recipe, labelled=not metric.against_float)
+    try:
+        opened = open_samples(source, model, recipe=recipe, labelled=not metric.against_float)
+    except LoadError as error:
+        if error.code != "DS124":
+            raise
+        hint = "; or ".join([*([error.hint] if error.hint else []), _UNLABELLED])
+        raise LoadError("DS124", error.what, where=error.where, because=error.because, hint=hint) from error
     float_model: list[Predict] = []
 
     def value(predict: Predict) -> tuple[float, int]:

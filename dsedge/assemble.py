@@ -36,7 +36,7 @@ from dsedge.quant.plan import QParams
 from dsedge.quant.precision import Request
 from dsedge.report.html import render
 from dsedge.steps import Steps
-from dsedge.target import Target
+from dsedge.target import Target, host_isa
 from dsedge.verify import FIDELITY_SAMPLES, golden_count, write_golden
 
 
@@ -91,12 +91,18 @@ def assemble(
     calibration = entry.data if chosen.samples or ranges else None
     if job.io_dtype != "float" and precision(chosen.plan) == "float32":
         notes = [*notes, f"inputs and outputs are float, not {job.io_dtype}: so is the artifact"]
-    if calibration and calibration.source == "random":
+    used = entry.data if chosen.samples else None
+    if used and used.source == "random":
         notes = ["the ranges come from random noise: accuracy on real data is unknown", *notes]
-    if base.source == "random" and calibration is None:
+    if base.source == "random" and used is None:
         notes = [*notes, "no samples were given: fidelity and golden samples are random noise, not real data"]
-    if calibration and (why := sameness(calibration.head(FIDELITY_SAMPLES))):
+    if used and (why := sameness(used.head(FIDELITY_SAMPLES))):
         notes = [*notes, f"{why}: the ranges say little about real data"]
+    matches, why_not = target.matches_host()
+    # Of one architecture without the other's INT8 instructions the kernels differ in what they saturate.
+    same = host_isa()[0] == target.architecture
+    if same and not matches and any(row.bytes and row.precision != "float32" for row in candidates):
+        notes = [*notes, f"accuracy and SQNR come from this machine's kernels, not from the board's: {why_not}"]
     manifest = Manifest(
         schema=SCHEMA,
         dsedge=__version__,
@@ -187,6 +193,7 @@ def _precision(chosen: Candidate, request: Request) -> Precision:
         int4_ops=chosen.audit.int4_ops,
         bf16_ops=chosen.audit.bf16_ops,
         float_ops=float_ops,
+        fp16_ops=sum(n.precision == "fp16" for n in chosen.plan.nodes.values()),
         total_ops=chosen.audit.int8_ops + chosen.audit.int4_ops + chosen.audit.bf16_ops + float_ops,
         islands=islands,
         audited=chosen.audit.performed,

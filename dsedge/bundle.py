@@ -73,7 +73,7 @@ class CalibrationInfo(_Record):
     """Where the ranges come from. A `source` of "random" means that they come from noise."""
 
     source: str
-    samples: int
+    samples: int = Field(description="0 when no range was taken from them: they were not used")
     method: str
     sha256: str | None
 
@@ -95,6 +95,7 @@ class Precision(_Record):
     int4_ops: int = Field(0, description="operators that compute on INT4 weights")
     bf16_ops: int = Field(0, description="operators that compute in bfloat16")
     float_ops: int
+    fp16_ops: int = Field(0, description="of the float ones those whose weights are stored in float16")
     total_ops: int
     islands: list[Island]
     audited: bool
@@ -193,10 +194,11 @@ class CandidateInfo(_Record):
 
 
 class CostInfo(_Record):
-    """An operator of the artifact and what it takes of one inference, by the runtime's own profiler."""
+    """An operator of the artifact, or all of a type, and what it takes of one inference, by the runtime's profiler."""
 
-    node: str
+    node: str = Field(description='"" for all operators of a type')
     op: str
+    operators: int = Field(default=1, description="how many they are")
     ms: float
     share: float = Field(description="of what all operators take together, 0 to 1")
 
@@ -230,7 +232,10 @@ class Manifest(_Record):
     candidates: list[CandidateInfo] = Field(
         default_factory=list, description="all artifacts that were made, one of them chosen; those that failed last"
     )
-    costs: list[CostInfo] = Field(default_factory=list, description="the operators that cost the most, at most ten")
+    costs: list[CostInfo] = Field(
+        default_factory=list,
+        description="the operators that cost the most, ten at most, or types of them",
+    )
     gates: list[Gate]
     passes: list[PassInfo]
     notes: list[str] = Field(description="what a reader must know: fallbacks, lifted layers, random data")

@@ -109,6 +109,7 @@ class Tried:
         notes: what a reader must know.
         tries: how many artifacts were made.
         about: what sets it apart from the first search for that precision, "" for the first.
+        blamed: how many of `lifted` the accuracy gate lifted.
     """
 
     found: Candidate | None
@@ -117,6 +118,7 @@ class Tried:
     notes: list[str]
     tries: int
     about: str = ""
+    blamed: int = 0
 
 
 def baseline(model: Model, backend: Backend, folder: Path, data: Data, judge: Judge | None) -> Baseline:
@@ -235,7 +237,7 @@ def float_candidate(
     elif rejected is None:
         failed = [Gate(name=request.base, limit=1, value=0, passed=False, note=f"nothing in the model runs in {asked}")]
         forbidden = f", with --precision {request}" if request.entries else ""
-        reason = f"nothing in the model can run in {asked} on this runtime{forbidden}: this is the float artifact"
+        reason = f"nothing in the model can run in {asked} on {contract.runtime}{forbidden}: this is the float artifact"
         notes = [*notes, reason]
         shipped = {node.name or "": f"no {asked} artifact was found, so the float one was shipped" for node in graph}
         kept = annotate_as_asked(graph, contract, request, lifted=lifted)

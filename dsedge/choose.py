@@ -18,6 +18,7 @@ from dsedge.model import Model
 from dsedge.passes.upgrade_opset import CANONICAL_OPSET
 from dsedge.quant.interface import require_io_dtype
 from dsedge.quant.precision import INT8, Request, require_available
+from dsedge.report.text import counted
 from dsedge.session import REFERENCE
 from dsedge.target import Target
 
@@ -92,17 +93,35 @@ def usable_backends(target: Target, runtime: str) -> tuple[Iterator[Backend], li
         raise LoadError("DS144", what, hint=others)
     if is_portfolio(target, runtime):
         backends = [first, *usable]
-        found = {backend.NAME for backend in backends}
-        missing = [_missing(name, present) for name in listed if name not in found]
-        return iter(backends), [f"{reason}: it is not among the candidates" for reason in missing]
+        missing = missing_runtimes(target)
+        return iter(backends), [f"{name} {why}, so it is not among the candidates" for name, why in missing.items()]
     passed = listed[: listed.index(first.NAME)]
-    notes = [f"{target.name} prefers {_missing(name, present)}: {first.NAME} is used" for name in passed]
+    missing = missing_runtimes(target) if passed else {}
+    notes = [f"{target.name} prefers {name}, which {missing[name]}: {first.NAME} is used" for name in passed]
     return chain([first], usable), notes
 
 
-def _missing(name: str, present: Iterable[str]) -> str:
-    why = f"is not installed ({pip_line(load_backend(name))})" if name in present else "has no backend yet"
-    return f"{name}, which {why}"
+def missing_runtimes(target: Target) -> dict[str, str]:
+    """The target's runtimes that cannot be used here, and why: "is not installed (pip install ...)"."""
+    present = available()
+    missing = {r.name: "has no backend yet" for r in target.runtimes if r.name not in present}
+    backends = [load_backend(r.name) for r in target.runtimes if r.name in present]
+    return missing | {b.NAME: f"is not installed ({pip_line(b)})" for b in backends if b.version() is None}
+
+
+def able(
+    model: Model, target: Target, asked: Iterable[str], request: Request = INT8, io_dtype: str = "float"
+) -> list[str]:
+    """The installed runtimes of a target that were not asked, and can run a model as it was asked for."""
+    broken = load_backend(REFERENCE).unsupported(model.graph)
+    found = []
+    for name in [r.name for r in target.runtimes if r.name not in {*missing_runtimes(target), *asked}]:
+        try:
+            _fitted(model, broken, load_backend(name), target, request, io_dtype)
+        except (LoadError, CheckError):
+            continue
+        found.append(name)
+    return found
 
 
 def ranked(target: Target, runtime: str) -> list[str]:
@@ -157,6 +176,8 @@ def choose_options(
     first = refused[0].error
     because = "\n".join([*([first.because] if first.because else []), *missing])
     hint = UNFIT if shaped and first.hint == _CORRECT else first.hint
+    if others := able(model, target, [failed.backend.NAME for failed in refused], request, io_dtype):
+        hint = "; ".join([*([hint] if hint else []), f"or give --runtime {others[0]}, which can"])
     raise type(first)(first.code, first.what, where=first.where, because=because or None, hint=hint) from first
 
 
@@ -219,10 +240,10 @@ def _require_supported(model: Model, broken: list[Finding], backend: Backend) ->
     if found:
         raise CheckError(
             "DS201",
-            f"{backend.NAME} cannot run {len(found)} node(s): "
+            f"{backend.NAME} cannot run {counted(len(found), 'node')}: "
             + "; ".join(f"{f.op} {f.node!r}: {f.reason}" for f in found[:20])
             if found[0].op
             else f"{backend.NAME} refuses the model: {found[0].reason}",
             where=model.source,
-            hint="replace these operators before the export, or choose another --runtime" if found[0].op else _CORRECT,
+            hint="replace these operators before the export" if found[0].op else _CORRECT,
         )

@@ -162,7 +162,10 @@ def check(model: Model, target: Target, runtime: str = "auto") -> dict[str, list
 
 
 def preview(model: Model, target: Target, runtime: str = "auto") -> QuantPlan:
-    """What would be INT8 and what would stay float, and why, before any data is seen."""
+    """What would be INT8 and what would stay float, and why, before any data is seen.
+
+    The plan is the preferred runtime's of those that can run the model; its contract names it.
+    """
     backends, missing = usable_backends(target, runtime)
     (option,), _ = choose_options(backends, model, target, every=False, missing=missing)
     graph, _ = normalize(option.model)

@@ -152,6 +152,6 @@ class BundleError(DsedgeError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint that lists the known names, the closest first when one is close."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     listed = ", ".join(known)
     return f"did you mean {close[0]!r}? Known: {listed}" if close else f"known: {listed}"

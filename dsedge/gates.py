@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsedge.bundle import Gate, Latency, Metric
+from dsedge.report.text import size
 from dsedge.target import Budgets
 
 LATENCY_VS_FLOAT = "latency_vs_float"
@@ -41,7 +42,7 @@ def latency_gates(rows: Sequence[Latency], budgets: Budgets, note: str, *, float
 
 def size_gates(float_bytes: int, artifact_bytes: int, budgets: Budgets) -> list[Gate]:
     """Not larger than float, inside of the board's budget on disk, and memory, which only the board can tell."""
-    note = f"bytes of the artifact; the float one has {float_bytes}"
+    note = f"the float artifact has {size(float_bytes)}"
     gates = [_at_most("size", float_bytes + SIZE_SLACK, artifact_bytes, note)]
     if budgets.size_mb is not None:
         gates.append(_at_most("size_mb", budgets.size_mb, artifact_bytes / 2**20, ""))

@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from dsedge.backends.base import available, installed_backend, load_backend
-from dsedge.bundle import Bundle
+from dsedge.bundle import Bundle, sha256
 from dsedge.errors import BundleError
 from dsedge.model import Model, TensorSpec, dims, dtype_name
 from dsedge.passes import run
@@ -73,7 +73,8 @@ class ArtifactInspection:
     """Facts about an artifact that is no ONNX file, from the file and from its bundle's manifest.
 
     Attributes:
-        name, source, fingerprint: of the model that it was made from; the source is the file that was read.
+        name: of the model that it was made from.
+        source, fingerprint: the file that was read, and its sha256.
         runtime: with version and variant.
         precision: of the artifact as a whole.
         inputs, outputs: name, dtype, shape and layout of each; scale and zero_point of codes.
@@ -122,7 +123,7 @@ def inspect_artifact(bundle: Bundle) -> ArtifactInspection | None:
     return ArtifactInspection(
         name=manifest.model.name,
         source=str(path),
-        fingerprint=manifest.model.fingerprint,
+        fingerprint=sha256(path),
         runtime=f"{runtime.name} {runtime.version}, variant {runtime.variant}",
         precision=manifest.precision.precision,
         inputs=tuple(manifest.model.inputs),

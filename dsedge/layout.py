@@ -153,7 +153,7 @@ class _Permuted(Data):
     """Samples with the axes of some inputs in another order."""
 
     def __init__(self, data: Data, layout: Layout) -> None:
-        self.source, self.samples = data.source, data.samples
+        self.source, self.samples, self.notes = data.source, data.samples, data.notes
         self._data, self._layout = data, layout
 
     def batches(self, max_batch: int = 1) -> Iterator[Batch]:

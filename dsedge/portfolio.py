@@ -147,6 +147,8 @@ def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
     with steps("data"):
         samples = open_samples(job.calibration, source, recipe=job.recipe)
         judge = judge_by(job.evaluate, job.max_drop, source, job.recipe)
+        read = [samples, judge.data] if judge and judge.data else [samples]
+        about = [*option.notes, *dict.fromkeys(note for each in read for note in each.notes)]
     with steps("normalize", changed=True) as notes:
         model, records = normalize(source)
         first = samples.head(verify.GOLDEN_SAMPLES)
@@ -169,7 +171,7 @@ def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
         base = candidate.baseline(floats, backend, folder, judge.data if judge and judge.data else samples, judge)
     if job.given:
         asked = accept(model, base, backend, job.target, judge, folder, steps, io_dtype=codes, strict=job.strict)
-        return Entry(backend, model, floats, layout, samples, base, [asked], [], option.notes)
+        return Entry(backend, model, floats, layout, samples, base, [asked], [], about)
 
     def tried(request: Request, where: Path, lifted: Mapping[str, str] | None = None) -> Tried:
         where.mkdir(exist_ok=True)
@@ -206,6 +208,6 @@ def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
         base,
         tries,
         failed,
-        option.notes,
+        about,
         again=lambda lifted: tried(job.request, folder / "lifted", lifted),
     )

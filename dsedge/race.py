@@ -28,6 +28,8 @@ THREADS = 1
 """Threads of latency measurements: one core gives figures that repeat."""
 _SHOWN = 10
 """Operators whose cost is told."""
+_SMALL = 0.1
+"""Where no operator takes this share of an inference, their types tell more than they do."""
 
 
 def race(entries: Sequence[Entry], target: Target) -> list[Entry]:
@@ -67,12 +69,22 @@ def pick(entries: Sequence[Entry], target: Target, request: Request) -> tuple[En
 def table(
     entries: Sequence[Entry], failures: Sequence[Failed], shipped: tuple[Entry, Candidate], request: Request
 ) -> list[CandidateInfo]:
-    """A row for each artifact, the fastest first, and for each runtime that failed."""
+    """A row for each artifact, the fastest first, and for each runtime that has none or failed."""
     winner, chosen = shipped
     rows = [row for entry in entries for row in _rows(entry, chosen if entry is winner else None)]
     rows.sort(key=lambda row: (row.median_ms is None, row.median_ms or 0.0))
     best = next(row for row in rows if row.chosen)
     told = [row.model_copy(update={"reason": _joined(row.reason, _reason(row, best, len(entries)))}) for row in rows]
+    without = [
+        CandidateInfo(
+            runtime=entry.backend.NAME,
+            version=entry.backend.version() or "",
+            precision=request.base,
+            reason=f"nothing in the model can run in {request.base.upper()} on {entry.backend.NAME}",
+        )
+        for entry in entries
+        if entry.tries[0].found is None and request.base != "fp32"
+    ]
     failed = [
         CandidateInfo(
             runtime=failure.backend.NAME,
@@ -83,7 +95,7 @@ def table(
         )
         for failure in failures
     ]
-    return told + failed
+    return told + without + failed
 
 
 def _rows(entry: Entry, chosen: Candidate | None) -> list[CandidateInfo]:
@@ -114,20 +126,35 @@ def _rows(entry: Entry, chosen: Candidate | None) -> list[CandidateInfo]:
             "bytes": found.artifact.bytes,
             "failed": [gate.name for gate in found.gates if gate.passed is False],
             "chosen": chosen is found,
-            "reason": tried.about,
+            "reason": _lifted(tried),
         }
         rows.append(row.model_copy(update=changes))
     return rows
 
 
 def costs(entry: Entry, chosen: Candidate, target: Target) -> list[CostInfo]:
-    """The operators of the chosen artifact that cost the most; none where this machine or the runtime cannot tell."""
+    """The operators of the chosen artifact that cost the most, added up by type when each takes little.
+
+    None where this machine or the runtime cannot tell.
+    """
     if not target.matches_host()[0]:
         return []
     every = profile(entry.backend, chosen.artifact, as_codes(longest(entry), chosen.codes), THREADS)
     found = [cost for cost in every if cost.ms]
     total = sum(cost.ms for cost in found) or 1.0
-    return [CostInfo(node=cost.node, op=cost.op, ms=cost.ms, share=cost.ms / total) for cost in found[:_SHOWN]]
+    told = [CostInfo(node=cost.node, op=cost.op, ms=cost.ms, share=cost.ms / total) for cost in found]
+    return (told if not told or told[0].share >= _SMALL else _by_type(told))[:_SHOWN]
+
+
+def _by_type(costs: Sequence[CostInfo]) -> list[CostInfo]:
+    groups: dict[str, list[CostInfo]] = {}
+    for cost in costs:
+        groups.setdefault(cost.op, []).append(cost)
+    sums = [
+        CostInfo(node="", op=op, operators=len(of), ms=sum(c.ms for c in of), share=sum(c.share for c in of))
+        for op, of in groups.items()
+    ]
+    return sorted(sums, key=lambda cost: cost.ms, reverse=True)
 
 
 def longest(entry: Entry) -> Feeds:
@@ -176,6 +203,12 @@ def _fails(found: Candidate) -> bool:
 
 def _median(latency: Sequence[Latency]) -> float:
     return latency[-1].median_ms if latency else 0.0
+
+
+def _lifted(tried: Tried) -> str:
+    """How many nodes are float because of latency or accuracy."""
+    blamed = f"{tried.blamed} node{'s' if tried.blamed > 1 else ''} in float by the accuracy gate"
+    return ", ".join(text for text in (tried.about, blamed if tried.blamed else "") if text)
 
 
 def _joined(about: str, reason: str) -> str:

@@ -7,6 +7,7 @@ measured when the candidates of all runtimes are there (`dsedge.race`).
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,14 +30,16 @@ from dsedge.quant.plan import QuantPlan
 from dsedge.quant.precision import Request, annotate_as_asked
 from dsedge.quant.rounding import Rounded, channel_products, round_weights
 from dsedge.quant.smooth import smooth
-from dsedge.sensitivity import rank
+from dsedge.sensitivity import Gain, worst
 from dsedge.steps import Steps
 from dsedge.strict import listed, require_int8
 from dsedge.target import Target
 
 DEFAULT_METHOD: Method = "mse"
 TRIES = 6
-FEW_SAMPLES, REFINE_SAMPLES = 32, 8
+FEW_SAMPLES, REFINE_SAMPLES, GAIN_SAMPLES = 32, 8, 4
+AIM_LOWER = 0.05
+"""Of the limit: another try costs more than a node in float."""
 POOR_DB = 15.0
 """Below it, noise is a sixth of the signal: without evaluation data a bundle warns."""
 
@@ -133,6 +136,7 @@ def search(
     statistics = Statistics(graph_digest(model.graph))
     notes: list[str] = []
     rejected: Candidate | None = None
+    blamed = 0
 
     def annotated(lifted: Mapping[str, str]) -> QuantPlan:
         plan = annotate_as_asked(graph, contract, request, lifted=lifted, codes=coded)
@@ -169,26 +173,36 @@ def search(
         with steps("verify"):
             found = verified(plan, artifact, qdq, audit, base, backend, judge, statistics.samples, codes)
         if found.metric and judge and judge.max_drop is not None:
-            gate = gates.accuracy_gate(found.metric, judge.max_drop)
+            drop, gate = found.metric.drop, gates.accuracy_gate(found.metric, judge.max_drop)
             found = replace(found, gates=[gate])
             if not gate.passed:
                 rejected = found
                 weighted = [node.name for node in plan.nodes.values() if node.weights]
                 if attempt + 1 == TRIES or not weighted:
                     break
-                with steps("refine", changed=True):
-                    ranked = rank(
-                        weighted,
-                        lambda name: quantized(annotated({**lifted, name: "measured"}))[1],
+                # A drop is taken to follow the noise's amplitude; each try aims a little lower than the one before.
+                aim = judge.max_drop * (1 - AIM_LOWER * attempt)
+                with steps("refine", changed=True), tempfile.TemporaryDirectory() as scratch:
+                    gain = Gain(
+                        plan,
+                        lambda names: annotated({**lifted, **dict.fromkeys(names, "measured")}),
                         model.graph,
-                        data.head(REFINE_SAMPLES),
-                        quantized=qdq,
+                        qdq,
+                        data.head(GAIN_SAMPLES),
+                        Path(scratch),
+                    )
+                    chosen = worst(
+                        weighted,
+                        gain,
                         prices=_weights(plan, graph),
+                        goal=1 - (aim / drop) ** 2,
+                        most=min(2 ** (attempt + 2), (len(weighted) + 1) // 2),  # the estimate may ask for too much
                         progress=lambda done, total: steps.tell("refine", done, total),
                     )
                 reason = f"lifted to float by the accuracy gate ({gate.name} {gate.value:.3g} > {gate.limit:.3g})"
-                lifted.update(dict.fromkeys(ranked[: 2**attempt], reason))
-                notes += [f"{node} was {reason}" for node in ranked[: 2**attempt]]
+                lifted.update(dict.fromkeys(chosen, reason))
+                blamed += len(chosen)
+                notes += [f"{node} was {reason}" for node in chosen]
                 continue
         notes += said
         near = found.fidelity.sqnr_db
@@ -201,9 +215,9 @@ def search(
         if judge is None and same < 1.0:
             what = f"an output has another length than the float model's in {100 * (1 - same):.0f}% of the samples"
             notes.append(f"{what}, which are not compared: give --eval")
-        return Tried(replace(found, notes=notes), lifted, statistics.samples, notes, attempt + 1)
+        return Tried(replace(found, notes=notes), lifted, statistics.samples, notes, attempt + 1, blamed=blamed)
     # The last one was made when there was anything to quantize.
-    return Tried(rejected, lifted, statistics.samples, notes, attempt + plan.quantized)
+    return Tried(rejected, lifted, statistics.samples, notes, attempt + plan.quantized, blamed=blamed)
 
 
 def _returned(unmatched: Mapping[str, str]) -> list[str]:
@@ -269,6 +283,7 @@ def _observe(
         values=sorted(missing),
         data=digest,
         histogram=method != "minmax" and (BINS, BINNED),
+        optimized=False,
     )
     if digest is not None and data.samples is not None and (arrays := cache.load(name)) is not None:
         found = Observer.unpack(arrays)

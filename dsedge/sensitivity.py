@@ -1,64 +1,136 @@
-"""Sensitivity: how much each INT8 node costs, measured by what its return to float gains.
+"""Sensitivity: how much INT8 nodes cost, measured by what their return to float gains.
 
 A gain has a price: weights that are four times as large again. A small layer that gains half as much as one of a
 hundred times its size is the better choice, so gains are ranked by the byte. That is so among gains that count: many
 layers that gain next to nothing would cost the tries that the one to blame needs.
+
+Gains do not add up: the values between two layers stay codes until both are float. So what several gain is measured,
+and the ranking is made anew for every try.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 
+from dsedge.backends.base import Predict
 from dsedge.data import Batch
+from dsedge.quant.plan import QuantPlan
+from dsedge.quant.switch import quantized_edges, with_reals
 from dsedge.verify import predictor, run_all, sqnr_by_output
 
 LEAST_SHARE = 0.1
 """Of the greatest gain: what gains less comes behind, whatever it costs."""
+WORKERS = 4
+"""Graphs that are run at once, each on a core: more would take memory."""
 
 
-def rank(
-    nodes: Sequence[str],
-    without: Callable[[str], ir.Model],
-    model: ir.Model,
-    samples: Sequence[Batch],
-    *,
-    quantized: ir.Model,
-    prices: Mapping[str, int],
-    progress: Callable[[int, int], None] | None = None,
-) -> list[str]:
-    """The nodes, the one whose return to float gains the most for its price first.
+class Gain:
+    """The share of the noise that is gone when some nodes are float and all others are as they are.
 
-    Args:
-        nodes: names of INT8 nodes.
-        without: makes the Q/DQ graph in which one node is float and all others are as they are.
-        model: the float model.
-        samples: a few calibration samples.
-        quantized: the Q/DQ graph in which none of them is float.
-        prices: node -> bytes of its weights in float.
-        progress: called with how many nodes are done, and how many there are.
-
-    Returns:
-        The names, ordered by how much the noise of the worst output falls (its power, as a share of the signal's) for
-        each byte; behind them those that gain little, ordered by what they gain.
+    The noise is that of the worst output: its power, as a share of the signal's. Quantizers that the nodes' plan does
+    without are taken out of the Q/DQ graph: ranges stay as they are, and no value gets a new quantizer.
     """
-    reference = run_all(predictor(model), samples)
 
-    def noise(graph: ir.Model) -> float:
-        ratios = sqnr_by_output(reference, run_all(predictor(graph), samples))
+    def __init__(
+        self,
+        plan: QuantPlan,
+        without: Callable[[Sequence[str]], QuantPlan],
+        model: ir.Model,
+        quantized: ir.Model,
+        samples: Sequence[Batch],
+        folder: Path,
+    ) -> None:
+        """Write the graph's weights, those in float beside those in INT8, once for all that is measured.
+
+        Args:
+            plan: which the Q/DQ graph was made by.
+            without: gives the plan, without ranges, in which nodes are float.
+            model: the float model.
+            quantized: the Q/DQ graph in which none of them is float.
+            samples: a few calibration samples.
+            folder: for the graphs.
+        """
+        self._plan, self._without, self._graph, self._samples = plan, without, model.graph, samples
+        self._folder = folder
+        self._edges = quantized_edges(model.graph, plan)
+        both, self._reals = with_reals(quantized, model, self._edges)
+        ir.save(both, folder / "model.onnx", external_data="weights")
+        self._proto = onnx.load(folder / "model.onnx", load_external_data=False)
+        self._reference = run_all(predictor(model), samples)
+        self._before = self._noise(plan)
+
+    def __call__(self, *nodes: str) -> float:
+        """From below 0, where the noise grows, to 1; 0 when there is no noise."""
+        return 1 - self._noise(self._without(nodes)) / self._before if self._before else 0.0
+
+    def _noise(self, plan: QuantPlan) -> float:
+        ratios = sqnr_by_output(self._reference, run_all(self._predictor(plan), self._samples))
         return max((10 ** (-ratio / 10) for ratio in ratios if ratio is not None), default=0.0)
 
-    before = noise(quantized)
+    def _predictor(self, plan: QuantPlan) -> Predict:
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self._proto)
+        nodes = {node.name: node for node in proto.graph.node}
+        for name, index in self._edges - quantized_edges(self._graph, plan):
+            if name:
+                nodes[name].input[index] = self._reals[name, index]
+            else:
+                proto.graph.output[index].name = self._reals[name, index]
+        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".onnx") as file:
+            file.write(proto.SerializeToString())
+            file.flush()
+            return predictor(Path(file.name), threads=1)
+
+
+def worst(
+    nodes: Sequence[str],
+    gain: Callable[..., float],
+    *,
+    prices: Mapping[str, int],
+    goal: float,
+    most: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """The nodes whose return to float gains the most for its price: as many as reach a goal.
+
+    Args:
+        nodes: names of INT8 nodes, one at least.
+        gain: a `Gain`.
+        prices: node -> bytes of its weights in float.
+        goal: share of the noise that is to go.
+        most: how many nodes are taken where fewer do not reach the goal.
+        progress: called with how many nodes are measured, and how many there are.
+    """
     gained: dict[str, float] = {}
-    for done, name in enumerate(nodes):
-        gained[name] = before - noise(without(name))
-        if progress:
-            progress(done + 1, len(nodes))
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, WORKERS)) as pool:
+        for name, share in zip(nodes, pool.map(gain, nodes), strict=True):
+            gained[name] = share
+            if progress:
+                progress(len(gained), len(nodes))
+    order = ranked(gained, prices)
+    fewer = range(1, min(most, len(order)))
+    return order[: 1 + bisect_left(fewer, goal, key=lambda count: gain(*order[:count]))]
+
+
+def ranked(gained: Mapping[str, float], prices: Mapping[str, int]) -> list[str]:
+    """Nodes by what they gain for their price; behind them those that gain little, ordered by what they gain.
+
+    Args:
+        gained: node -> the share of the noise that goes with it.
+        prices: node -> bytes of its weights in float.
+    """
     least = LEAST_SHARE * max(gained.values(), default=0.0)
 
     def worth(name: str) -> tuple[bool, float]:
         gain = gained[name]
         return (True, gain / max(prices[name], 1)) if 0 < least <= gain else (False, gain)
 
-    return sorted(nodes, key=worth, reverse=True)
+    return sorted(gained, key=worth, reverse=True)

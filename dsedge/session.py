@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from dsedge.bench import runner
 from dsedge.errors import BundleError, VerifyError
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-
-_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from \S+ failed: ?)?")
 
 REFERENCE = "onnxruntime"
 """The runtime that executes graphs for calibration and comparison: it must run every model."""
@@ -80,10 +78,5 @@ def open_session(
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a message that says something, without what only the runtime's developers read.
-
-    OpenVINO begins with places in its source, each on a line that ends with a colon.
-    """
-    lines = str(error).strip().splitlines()
-    told = next((line for line in lines if not line.rstrip().endswith(":")), "".join(lines[:1]))
-    return _PREFIX.sub("", told)[:300] or type(error).__name__
+    """The first line of a runtime's message that says something, as the bundle's runner prints it."""
+    return str(runner.first_line(error))

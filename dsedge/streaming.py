@@ -74,7 +74,7 @@ class Stream(Data):
     """
 
     def __init__(self, frames: Data, model: Model) -> None:
-        self.source, self.samples = frames.source, frames.samples
+        self.source, self.samples, self.notes = frames.source, frames.samples, frames.notes
         self._frames, self._model = frames, model
 
     def batches(self, max_batch: int = 1) -> Iterator[Batch]:

@@ -59,9 +59,15 @@ def run_all(predict: Predict, samples: Sequence[Batch]) -> Outputs:
     return outputs
 
 
-def predictor(model: ir.Model, *, optimize: bool = True, config: Mapping[str, str] | None = None) -> Predict:
+def predictor(
+    model: ir.Model | Path,
+    *,
+    optimize: bool = True,
+    config: Mapping[str, str] | None = None,
+    threads: int | None = None,
+) -> Predict:
     """A graph on the reference executor; with `optimize` False every node runs as it is written."""
-    session = open_session(model, optimize=optimize, config=config)
+    session = open_session(model, optimize=optimize, config=config, threads=threads)
     return lambda feeds: [as_array(output) for output in session.run(None, feeds)]
 
 
@@ -318,8 +324,9 @@ def verify_bundle(bundle: Bundle) -> dict[str, Any]:
     Of a deferred bundle the graph is run on the reference runtime, and what the device reported is read, if it did.
 
     Returns:
-        Of each output, `sqnr_db` against the float model and `agreement` with what was recorded at compile time; and
-        `max_abs_from_expected`; of a deferred bundle also its `status` now, and the lines of the `device`'s report.
+        Of each output, `sqnr_db` against the float model and `agreement` with what was recorded at compile time;
+        `max_abs_from_expected`; and `samples`, how many golden ones there are; of a deferred bundle also its `status`
+        now, and the lines of the `device`'s report.
 
     Raises:
         BundleError: DS803 a file is missing, changed, or outside of the bundle; or the device's report is damaged.
@@ -338,6 +345,7 @@ def verify_bundle(bundle: Bundle) -> dict[str, Any]:
         if not golden or not all(map(len, golden.values())):
             raise ValueError("it holds no inputs with expected outputs")
         found: dict[str, Any] = compare(golden, run, manifest.model.inputs)
+        found["samples"] = len(next(iter(golden.values())))
     except Exception as error:
         raise VerifyError("DS502", "the golden inputs do not run", because=first_line(error)) from error
     reached, shares = found["sqnr_db"], found["agreement"]

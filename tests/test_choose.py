@@ -12,7 +12,7 @@ from graphs import Net, chain
 from dsedge import choose
 from dsedge.backends import base, onnxruntime
 from dsedge.backends.base import Finding
-from dsedge.choose import choose_options, findings, passed_over, ranked, usable_backends
+from dsedge.choose import choose_options, findings, missing_runtimes, passed_over, ranked, usable_backends
 from dsedge.errors import BuildError, CheckError, LoadError
 from dsedge.model import Model
 from dsedge.quant.precision import parse_request
@@ -89,6 +89,16 @@ def test_when_none_can_the_preferred_one_says_why() -> None:
     assert open_axis.value.code == "DS106"
 
 
+def test_a_refusal_names_the_runtime_that_can() -> None:
+    refusing = other(unsupported=[Finding("Relu_0", "Relu", "no kernel")])
+    with pytest.raises(CheckError) as caught:
+        choose_options([refusing], chain(), BOARD, every=True)
+    assert str(caught.value.hint).endswith("or give --runtime onnxruntime, which can")
+    with pytest.raises(CheckError) as hopeless:
+        choose_options([refusing], chain(), board("other"), every=True)
+    assert "--runtime" not in str(hopeless.value.hint)
+
+
 def test_check_tells_open_axes_as_a_finding() -> None:
     assert findings(chain(), [other(static=True)], BOARD) == {"other": []}
     found = findings(tokens(), [other(static=True), onnxruntime], BOARD)
@@ -112,6 +122,10 @@ def board(*runtimes: str) -> Target:
 
 
 def test_a_refusal_names_the_runtime_that_is_not_installed(missing: str) -> None:
+    assert missing_runtimes(board("absent", "onnxruntime", "c")) == {
+        "c": "has no backend yet",
+        "absent": f"is not installed ({missing})",
+    }
     backends, said = usable_backends(board("absent", "onnxruntime"), "auto")
     with pytest.raises(LoadError) as caught:
         choose_options(backends, chain(), BOARD, io_dtype="uint8", every=False, missing=said)

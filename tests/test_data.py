@@ -87,8 +87,10 @@ def test_one_array_of_any_name_and_npy(tmp_path: Path) -> None:
     x = rows(5, 4)
     np.savez_compressed(tmp_path / "d.npz", features=x, labels=np.zeros(5))
     np.save(tmp_path / "d.npy", x)
-    for name in ("d.npz", "d.npy"):
+    notes = {"d.npz": ("d.npz: its array 'features' is taken for the input 'x'",), "d.npy": ()}
+    for name, said in notes.items():
         data = open_data(str(tmp_path / name), TABLE)
+        assert data.notes == said
         np.testing.assert_array_equal(joined(data), x)
         assert data.samples == 5
     refused(tmp_path / "d.npy", TABLE, "DS124", "no labels", labelled=True)

@@ -125,7 +125,7 @@ error[DS126]: quantizing needs calibration data
 """,
     f"{COMPILE} --calib {CALIBRATION} --eval {CALIBRATION}": """\
 error[DS124]: models/digits_cnn/calibration.npz: there are no labels
-  hint: save them in an .npz file beside the inputs, as 'labels'
+  hint: save them in an .npz file beside the inputs, as 'labels'; or judge without labels, by --metric sqnr or --metric agreement
 """,
     f"{COMPILE} --calib {CALIBRATION} --eval {EVALUATION} --metric top2": """\
 error[DS125]: no metric is called 'top2'

@@ -13,7 +13,7 @@ from graphs import Net, as_model
 from rich.console import Console
 
 import dsedge
-from dsedge.bundle import Bundle
+from dsedge.bundle import Bundle, sha256
 from dsedge.errors import BundleError, LoadError
 from dsedge.inspect import inspect_artifact
 from dsedge.model import Model
@@ -100,6 +100,7 @@ def test_a_file_that_is_no_onnx_is_inspected(tmp_path: Path) -> None:
     assert found is not None
     assert found.operators == {"QUANTIZE": {"int8": 2}, "CONV_2D": {"int8": 2}, "PAD": {"int8": 1}} and found.nodes == 5
     assert found.bytes == bundle.file("model").stat().st_size
+    assert found.fingerprint == sha256(bundle.file("model")) != bundle.manifest.model.fingerprint
     assert json.loads(json.dumps(found.to_json()))["inputs"] == bundle.manifest.model.inputs
     console = Console(width=200)
     with console.capture() as capture:

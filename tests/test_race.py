@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from flow import run, samples, stopwatch
 from graphs import Net, chain
 
 import dsedge
-from dsedge import race
+from dsedge import assemble, portfolio, race
 from dsedge.backends import litert, onnxruntime
+from dsedge.backends.base import Cost
 from dsedge.bench.runner import sqnr
 from dsedge.bundle import Bundle, CandidateInfo
+from dsedge.candidate import Tried
 from dsedge.data import Feeds
 from dsedge.errors import BuildError, DsedgeError
 from dsedge.model import Model
@@ -109,7 +112,8 @@ def test_what_fails_the_accuracy_gate_is_not_timed(board: Path, clock: Any) -> N
     bundle = compiled(board, model, evaluate=evaluate, max_drop=100)
     assert chosen(bundle) == ["onnxruntime int8"]
     spoilt = rows(bundle)["litert int8"]
-    assert (spoilt.failed, spoilt.median_ms, spoilt.reason) == (["evaluate_drop"], None, "refused: evaluate_drop")
+    assert (spoilt.failed, spoilt.median_ms) == (["evaluate_drop"], None)
+    assert re.fullmatch(r"\d nodes in float by the accuracy gate: refused: evaluate_drop", spoilt.reason)
     assert rows(bundle)["litert float32"].metric.drop == 0.0, "each runtime is held against its own float artifact"
 
 
@@ -165,6 +169,39 @@ def test_a_runtime_s_other_precisions_race_too(board: Path, clock: Any, monkeypa
     assert bundle.manifest.precision.precision == "fp16" and bundle.manifest.calibration is None
     assert (rows(bundle)["onnxruntime bf16"].error or {})["code"] == "DS146"
     assert "onnxruntime fp16" not in rows(compiled(board, precision="fp32", force=True)), "only beside plain INT8"
+
+
+def test_accuracy_by_other_kernels_than_the_board_s_is_told(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Target, "matches_host", lambda self: (False, "other kernels"))
+    monkeypatch.setattr(assemble, "host_isa", lambda: ("x86_64", frozenset()))
+    note = "accuracy and SQNR come from this machine's kernels, not from the board's: other kernels"
+    assert note in compiled(board).manifest.notes
+    assert note not in compiled(board, precision="fp32", force=True).manifest.notes
+
+
+def test_a_runtime_without_an_int8_artifact_says_so(
+    board: Path, clock: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock(litert_int8=1.0)
+    real = portfolio.search
+    nothing = Tried(None, {}, 0, [], 0)
+    monkeypatch.setattr(
+        portfolio, "search", lambda *args, **kw: nothing if args[2].NAME == "onnxruntime" else real(*args, **kw)
+    )
+    row = rows(compiled(board))["onnxruntime int8"]
+    assert row.reason == "nothing in the model can run in INT8 on onnxruntime" and row.bytes is None
+
+
+def test_operators_that_are_all_small_are_added_up_by_type(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profiled = [Cost(f"n{i}", "Conv" if i % 2 else "Add", float(i)) for i in range(40)]
+    monkeypatch.setattr(race, "profile", lambda *_: list(reversed(profiled)))
+    bundle = compiled(board, runtime="onnxruntime")
+    assert [(c.node, c.op, c.operators, c.ms) for c in bundle.manifest.costs] == [
+        ("", "Conv", 20, 400.0),
+        ("", "Add", 19, 380.0),
+    ]
+    monkeypatch.setattr(race, "profile", lambda *_: [Cost("slow", "Gemm", 1e3), *profiled])
+    assert compiled(board, runtime="onnxruntime", force=True).manifest.costs[0].node == "slow"
 
 
 def test_a_runtime_that_cannot_is_a_row_and_a_note(board: Path, clock: Any) -> None:

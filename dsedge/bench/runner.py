@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import sys
 import time
 
@@ -28,13 +29,47 @@ def as_array(output):
     return array.astype(np.str_) if array.dtype.kind == "O" else array
 
 
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from \S+ failed: ?)?")
+
+
+def first_line(error):
+    """The first line of a message that says something, without what only the runtime's developers read.
+
+    OpenVINO begins with places in its source, each on a line that ends with a colon.
+    """
+    lines = str(error).strip().splitlines()
+    told = next((line for line in lines if not line.rstrip().endswith(":")), "".join(lines[:1]))
+    return _PREFIX.sub("", told)[:300] or type(error).__name__
+
+
+def misfit(takes, feeds):
+    """What of the inputs does not fit a model, None when all does.
+
+    Args:
+        takes: input -> its dtype as numpy calls it, and its shape, in which an open axis is no number.
+        feeds: input -> array.
+    """
+    if feeds.keys() != takes.keys():
+        return "the model takes the inputs {}, not {}".format(*map(sorted, (takes, feeds)))
+    for name, (dtype, shape) in takes.items():
+        array = np.asarray(feeds[name])
+        fits = len(shape) == array.ndim and all(a == b for a, b in zip(shape, array.shape) if isinstance(a, int))
+        if array.dtype != dtype or not fits:
+            axes = ", ".join(str("?" if axis is None else axis) for axis in shape)
+            return f"input {name!r}: the model takes {dtype} [{axes}], not {array.dtype} {list(array.shape)}"
+    return None
+
+
 def load_onnxruntime(path, threads=None):
     """Open an ONNX file; returns a function from {input: array} to a list of arrays, as `as_array` makes them.
 
     Its attribute `conditions` says what the runtime was told, as the session reads it back.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # nothing is reported from the device
-    import onnxruntime
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ImportError("ONNX Runtime is missing: pip install onnxruntime") from None
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -52,7 +87,12 @@ def load_onnxruntime(path, threads=None):
             raise error from None  # what the runtime says of the file as it is loaded everywhere else
 
     def run(feeds):
-        return [as_array(output) for output in session.run(None, feeds)]
+        try:
+            outputs = session.run(None, feeds)
+        except Exception as error:  # its exceptions have no type in common
+            takes = {put.name: (_dtype_of(put.type), put.shape) for put in session.get_inputs()}
+            raise ValueError(misfit(takes, feeds) or first_line(error)) from error
+        return [as_array(output) for output in outputs]
 
     used = session.get_session_options()
     run.conditions = {
@@ -62,6 +102,12 @@ def load_onnxruntime(path, threads=None):
         "execution_mode": used.execution_mode.name,
     }
     return run
+
+
+def _dtype_of(kind):
+    """numpy's name for an element type of ONNX Runtime: "tensor(float)" is float32."""
+    name = kind[len("tensor(") : -1]
+    return {"float": "float32", "double": "float64", "string": "str"}.get(name, name)
 
 
 def load_litert(path, threads=None):
@@ -143,15 +189,22 @@ def load_openvino(path, threads=None):
     """
     compiled = compile_openvino(path, threads)
     request = compiled.create_infer_request()
-    takes = {port.get_any_name(): np.dtype(port.get_element_type().to_dtype()) for port in compiled.inputs}
+    takes = {
+        port.get_any_name(): (
+            np.dtype(port.get_element_type().to_dtype()),
+            [axis.get_length() if axis.is_static else None for axis in port.get_partial_shape()],
+        )
+        for port in compiled.inputs
+    }
 
     def run(feeds):
-        if feeds.keys() != takes.keys():
-            raise ValueError("the model takes the inputs {}, not {}".format(*map(sorted, (takes, feeds))))
-        for name, array in feeds.items():
-            if np.asarray(array).dtype != takes[name]:  # the runtime would convert it without a word
-                raise ValueError(f"input {name!r}: the model takes {takes[name]}, not {np.asarray(array).dtype}")
-        request.infer(feeds, share_inputs=True)
+        wrong = misfit(takes, feeds)  # the runtime would convert numbers of another type without a word
+        if wrong:
+            raise ValueError(wrong)
+        try:
+            request.infer(feeds, share_inputs=True)
+        except RuntimeError as error:
+            raise ValueError(first_line(error)) from error
         return [np.array(request.get_tensor(port).data) for port in compiled.outputs]
 
     run.conditions = {
@@ -173,7 +226,10 @@ def compile_openvino(path, threads=None, profiled=False):
     Float operators compute in float32, but where the model says bfloat16. The runtime's own default is bfloat16 on
     CPUs that have it, which rounds to three digits.
     """
-    import openvino
+    try:
+        import openvino
+    except ImportError:
+        raise ImportError("OpenVINO is missing: pip install openvino") from None
 
     core = openvino.Core()
     model = core.read_model(str(path))
@@ -258,22 +314,30 @@ def compare(golden, run, inputs):
     """Run the golden inputs.
 
     Returns:
-        For each output: `sqnr_db`, against the float model, see `sqnr_of_samples`; and `agreement` with what was
-        expected; and how many `numbers` they are. `max_abs_from_expected`: of all float outputs where lengths agree.
+        For each output: `sqnr_db`, against the float model, see `sqnr_of_samples`; whether it is `identical` to the
+        float model's, which tells what no SQNR means; `agreement` with what was expected; and how many `numbers` they
+        are. `max_abs_from_expected`: of all float outputs where lengths agree.
     """
     count = min(len(array) for array in golden.values())
     feeds = [{spec["name"]: np.asarray(golden[f"input_{i}"][n]) for i, spec in enumerate(inputs)} for n in range(count)]
-    ratios, numbers, shares, largest = [], [], [], 0.0
+    ratios, same, numbers, shares, largest = [], [], [], [], 0.0
     for i, mine in enumerate(zip(*map(run, feeds))):
         expected, reference = ([np.asarray(a) for a in golden[f"{kind}_{i}"]] for kind in ("expected", "float"))
         ratios.append(sqnr_of_samples(reference, mine))
+        same.append(all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(reference, mine)))
         numbers.append(sum(a.size for a in mine))
         shares.append(agreement(expected, mine))
         for a, b in zip(expected, mine):
             if a.dtype.kind == "f" and a.shape == b.shape:
                 largest = max(largest, float(np.max(difference(a, b)[1], initial=0.0)))
     largest = largest if np.isfinite(largest) else 1e300
-    return {"sqnr_db": ratios, "numbers": numbers, "agreement": shares, "max_abs_from_expected": largest}
+    return {
+        "sqnr_db": ratios,
+        "identical": same,
+        "numbers": numbers,
+        "agreement": shares,
+        "max_abs_from_expected": largest,
+    }
 
 
 def close_enough(reached, recorded, numbers, margin_db=3.0):
@@ -326,10 +390,38 @@ def time_alternately(runs_of, feeds, count, warmup=5):
     return times
 
 
+def read_inputs(path, inputs):
+    """The arrays of an .npz by the names of a model's inputs; others are left alone."""
+    data = np.load(path, allow_pickle=False)
+    if not isinstance(data, np.lib.npyio.NpzFile):
+        raise ValueError(f"{path} holds one array without a name: an .npz is wanted, with an array for each input")
+    with data:
+        names = [spec["name"] for spec in inputs]
+        if not set(names) <= set(data.files):
+            raise ValueError(
+                f"{path} holds the arrays {sorted(data.files)}, the model takes the inputs {sorted(names)}"
+            )
+        return {name: data[name] for name in names}
+
+
+def run_samples(run, feeds, inputs):
+    """Run arrays as they are, or sample by sample where the model takes one and there are several.
+
+    Outputs of samples are put together along their first axis where it is 1, else along a new one.
+    """
+    counts = {len(array) if array.ndim else 0 for array in feeds.values()}
+    if counts <= {0, 1} or len(counts) > 1 or any((spec["shape"] or [None])[0] != 1 for spec in inputs):
+        return run(feeds)
+    rows = [run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(counts.pop())]
+    return [(np.concatenate if outputs[0].shape[:1] == (1,) else np.stack)(outputs) for outputs in zip(*rows)]
+
+
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", help=".npz with an array for each input")
+    about = ".npz with an array for each input, by its name, of the dtype and shape in manifest.json; where the first "
+    about += "axis of all is 1 there, any number of samples along it"
+    parser.add_argument("--input", help=about)
     parser.add_argument("--output", help=".npz to write the outputs to")
     parser.add_argument("--bench", action="store_true", help="measure the latency of one inference")
     parser.add_argument("--runs", type=int, default=100, help="timed runs (default 100)")
@@ -340,11 +432,13 @@ def main():
     here = pathlib.Path(__file__).resolve().parent
     manifest = json.loads((here / "manifest.json").read_text(encoding="utf-8"))
     name = next(f["path"] for f in manifest["files"] if f["role"] == "model")
+    for file in manifest["files"]:
+        if file["role"] == "model" and not (here / file["path"]).is_file():
+            raise ValueError(f"{file['path']} is missing beside run.py: copy the whole bundle")
     inputs = manifest["model"]["inputs"]
     run = LOADERS[manifest["runtime"]["name"]](here / name, args.threads)
     if args.input:
-        with np.load(args.input, allow_pickle=False) as data:
-            results = run({spec["name"]: data[spec["name"]] for spec in inputs if spec["name"] in data.files})
+        results = run_samples(run, read_inputs(args.input, inputs), inputs)
         named = dict(zip([spec["name"] for spec in manifest["model"]["outputs"]], results))
         if args.output:
             np.savez(args.output, **named)
@@ -373,6 +467,6 @@ def main():
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        print(f"run.py: {error}", file=sys.stderr)
+    except Exception as error:  # whatever the runtime raises: who runs this can mend the input, not the code
+        print(f"run.py: {first_line(error)}", file=sys.stderr)
         sys.exit(2)

@@ -8,7 +8,7 @@ from itertools import chain
 from dsedge.cli.options import Factory, Json, ModelArgument, Runtime, Shape, Target
 from dsedge.cli.output import print_json, show
 
-_REPLACE = "replace these operators in the model, or choose another runtime"
+_REPLACE = "replace these operators in the model"
 
 
 def check(
@@ -21,11 +21,12 @@ def check(
 ) -> None:
     """Check every operator of a model against what the board's runtimes accept."""
     from dsedge import compiler
-    from dsedge.choose import UNFIT
+    from dsedge.choose import UNFIT, able, missing_runtimes
     from dsedge.errors import CheckError
     from dsedge.frontend import load
     from dsedge.frontend.shapes import from_options
     from dsedge.report.graph import findings, plan_preview
+    from dsedge.report.text import counted
     from dsedge.target import load_target
 
     board = load_target(target)
@@ -37,17 +38,20 @@ def check(
             for name, listed in found.items()
             for f in listed
         ]
+        others = able(loaded, board, found)
+        hint = UNFIT if shape and not any(f.op for f in chain(*found.values())) else _REPLACE
         raise CheckError(
             "DS201",
-            f"{', '.join(found)} on {board.name} cannot run {len(problems)} nodes",
+            f"{', '.join(found)} on {board.name} cannot run {counted(len(problems), 'node')}",
             where=loaded.source,
             because="\n".join(problems),
-            hint=UNFIT if shape and not any(f.op for f in chain(*found.values())) else _REPLACE,
+            hint=f"{hint}, or give --runtime {others[0]}, which can run them" if others else hint,
         )
     plan = compiler.preview(loaded, board, runtime)
+    missing = missing_runtimes(board) if runtime == "auto" else {}
     if json:
         listed = {name: [asdict(f) for f in problems] for name, problems in found.items()}
-        print_json({"target": board.name, "runtimes": listed, "plan": plan.to_json()})
+        print_json({"target": board.name, "runtimes": listed, "missing": missing, "plan": plan.to_json()})
     else:
-        show(findings(found))
-        show(plan_preview(plan))
+        show(findings(found, missing))
+        show(plan_preview(plan, [name for name, problems in found.items() if not problems]))

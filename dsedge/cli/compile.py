@@ -89,8 +89,11 @@ def compile_(
 ) -> None:
     """Compile a trained model into a verified INT8 bundle for a board."""
     if evaluation is None and (max_drop is not None or metric is not None):
+        from dsedge.errors import LoadError
+
         option = "--max-drop" if max_drop is not None else "--metric"
-        raise typer.BadParameter("accuracy is measured on labelled data, give --eval too", param_hint=option)
+        hint = "give --eval DATA; --metric sqnr and --metric agreement need no labels in it"
+        raise LoadError("DS145", "accuracy is measured on evaluation data, and there is none", where=option, hint=hint)
 
     from dsedge import streaming
     from dsedge.compiler import compile
@@ -119,7 +122,8 @@ def compile_(
             progress=report,
         )
     if json:
-        print_json({"bundle": str(bundle.path), "manifest": bundle.manifest.to_json()})
+        failures = [gate.name for gate in bundle.manifest.failed]
+        print_json({"bundle": str(bundle.path), "failed": failures, "manifest": bundle.manifest.to_json()})
     else:
         from dsedge.report.terminal import bundle_summary
 
@@ -128,7 +132,8 @@ def compile_(
         if json:
             raise typer.Exit(1)
         from dsedge.errors import GateError
+        from dsedge.report import summary
 
-        limits = ", ".join(f"{g.name} is {g.value:.3g}, limit {g.limit:.3g}" for g in failed)
-        hint = "the bundle holds the float artifact" if bundle.manifest.precision.precision == "float32" else None
-        raise GateError("DS601", f"a gate failed: {limits}", where=str(bundle.path), hint=hint)
+        limits = ", ".join(f"{g.name} is {summary.value(g)}, limit {summary.limit(g)}" for g in failed)
+        held = "the bundle holds the float artifact" if bundle.manifest.precision.precision == "float32" else None
+        raise GateError("DS601", f"a gate failed: {limits}", where=str(bundle.path), hint=held)

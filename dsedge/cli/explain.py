@@ -24,7 +24,8 @@ def explain(
     plan = read_plan(opened)
     if node is None:
         if json:
-            print_json({"precision": opened.manifest.precision.model_dump(), "plan": plan.model_dump()})
+            facts = opened.manifest.model_dump(mode="json", include={"precision", "candidates"})
+            print_json({**facts, "plan": plan.model_dump()})
         else:
             show(views.overview(opened, plan))
         return

@@ -55,24 +55,25 @@ def progress(*, shown: bool) -> Iterator[Progress | None]:
     if not shown or not sys.stderr.isatty():
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (
         SpinnerColumn("line"),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=_console(stderr=True), transient=True, refresh_per_second=4) as bar:
-        task, current = bar.add_task("", total=None), ""
+        task, current = bar.add_task("", total=None, count=""), ""
 
         def report(step: str, done: int, total: int | None) -> None:
-            nonlocal current
+            nonlocal current, task
             if step != current:
                 current = step
-                bar.reset(task, description=step)
-            bar.update(task, completed=done, total=total)
+                bar.remove_task(task)  # rich keeps the total of one that begins again
+                task = bar.add_task(step, total=total, count="")
+            bar.update(task, completed=done, total=total, count="" if total is None else f"{done}/{total}")
 
         yield report
 

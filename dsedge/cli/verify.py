@@ -15,6 +15,8 @@ def verify(bundle: BundleArgument, json: Json = False) -> None:
     opened = Bundle(bundle)
     found = verify_bundle(opened)
     if json:
-        print_json({"bundle": str(opened.path), **found})
+        manifest = opened.manifest
+        facts = {"status": manifest.status, "runtime": manifest.runtime.model_dump(), "files": len(manifest.files)}
+        print_json({"bundle": str(opened.path), **facts, **found})
     else:
         show(verification(opened, found))

@@ -27,12 +27,14 @@ class Source:
         read: starts a pass; each element is (arrays by input name, label or None).
         count: how many elements a pass has, None when that is not known in advance.
         digest: computes the sha256 of the source in hex; None when it follows from the samples only.
+        notes: what a reader must know of it.
     """
 
     name: str
     read: Callable[[], Iterator[tuple[Mapping[str, Any], Any]]]
     count: int | None = None
     digest: Callable[[], str] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +60,11 @@ class Data:
     Attributes:
         source: where they come from, for people and for the manifest.
         samples: how many there are; None for an iterable, whose end is not known in advance.
+        notes: what a reader must know of the source.
     """
 
     def __init__(self, source: Source, inputs: Sequence[TensorSpec], *, labelled: bool) -> None:
-        self.source = source.name
+        self.source, self.notes = source.name, source.notes
         self.samples: int | None = None
         self._source, self._inputs, self._labelled = source, inputs, labelled
         self._head: list[Item] = []  # the first items of the source, read ahead

@@ -103,7 +103,7 @@ def _open(
     if path.suffix.lower() == ".npz":
         return _mapping(str(path), _read_npz(path, names, labelled), names, labelled, path)
     if path.suffix.lower() == ".npy":
-        return _mapping(str(path), {path.stem: read_npy(path)}, names, labelled, path)
+        return _mapping(str(path), {names[0] if len(names) == 1 else path.stem: read_npy(path)}, names, labelled, path)
     raise LoadError("DS103", f"data of the kind {path.suffix!r} is not read", where=str(path), hint=_KINDS)
 
 
@@ -123,9 +123,11 @@ def _mapping(
     name: str, arrays: Mapping[str, Any], names: Sequence[str], labelled: bool, path: Path | None = None
 ) -> Source:
     """Arrays by name, whose first axis counts samples."""
-    columns = {
-        input_name: to_numpy(arrays[key], f"{name}, {key!r}") for input_name, key in _match(arrays, names, name).items()
-    }
+    keys = _match(arrays, names, name)
+    columns = {input_name: to_numpy(arrays[key], f"{name}, {key!r}") for input_name, key in keys.items()}
+    other = [
+        f"{Path(name).name}: its array {key!r} is taken for the input {i!r}" for i, key in keys.items() if key != i
+    ]
     if flat := [column for column in columns if columns[column].ndim == 0]:
         raise LoadError("DS122", "the array is 0-d, its first axis should count samples", where=f"{name}, {flat[0]!r}")
     lengths = {column: len(array) for column, array in columns.items()}
@@ -146,7 +148,7 @@ def _mapping(
         for i in range(count):
             yield {column: array[i] for column, array in columns.items()}, None if labels is None else labels[i]
 
-    return Source(name, read, count, (lambda: digest_file(path)) if path else None)
+    return Source(name, read, count, (lambda: digest_file(path)) if path else None, tuple(other))
 
 
 def _folder(folder: Path, inputs: Sequence[TensorSpec], recipe: Recipe | None, labelled: bool) -> Source:

@@ -34,13 +34,15 @@ class Metric:
 
     Attributes:
         name: what the user calls it.
-        unit: of the number; "points" are 0 to 100.
+        unit: of the number and of its drop; "points" are 0 to 100.
         partial: from the judged outputs of a batch, each [n, ...], and its labels [n, ...] to what `total` needs; here
             values, one or more a sample.
         total: from what `partial` gave for all batches to the number.
         drop: from the float model's number and the artifact's to how much worse it is; negative when it is better.
         output: index of the output that is judged; None for all of them.
         against_float: whether the float model's own outputs, a list like the first argument, take the place of labels.
+        drop_unit: of the drop where it has a unit of its own.
+        perfect: the number that stands for no difference at all, where that has no number of its own.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Metric:
     drop: Callable[[float, float], float] = fall
     output: int | None = 0
     against_float: bool = False
+    drop_unit: str | None = None
+    perfect: float | None = None
 
 
 def labels_unfit(what: str, because: str | None = None, hint: str | None = None) -> LoadError:

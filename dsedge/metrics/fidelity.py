@@ -46,5 +46,15 @@ def noise(float_value: float, quantized_value: float) -> float:
 
 METRICS = (
     Metric("agreement", "points", agreement, against_float=True),
-    Metric("sqnr", "dB", powers, sqnr, noise, output=None, against_float=True),
+    Metric(
+        "sqnr",
+        "dB",
+        powers,
+        sqnr,
+        noise,
+        output=None,
+        against_float=True,
+        drop_unit="percent of noise",
+        perfect=MOST_DB,
+    ),
 )

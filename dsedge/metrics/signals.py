@@ -56,6 +56,6 @@ def _pairs(name: str, outputs: Arrays, labels: np.ndarray) -> tuple[np.ndarray, 
 
 METRICS = (
     Metric("mae", "output units", absolute_error, drop=rise),
-    Metric("psnr", "dB", psnr),
-    Metric("si-sdr", "dB", si_sdr),
+    Metric("psnr", "dB", psnr, perfect=_MOST_DB),
+    Metric("si-sdr", "dB", si_sdr, perfect=_MOST_DB),
 )

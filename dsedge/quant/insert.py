@@ -6,6 +6,8 @@ and one zero-point initializer, so nothing that trains or edits the graph can dr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -73,7 +75,7 @@ class _Writer:
         """
         if plan.precision == "bf16":
             for index, value in enumerate(node.inputs):
-                if value is not None and _is_rounded(value):
+                if value is not None and is_rounded(value):
                     node.replace_input_with(index, self._rounded(node, value))
             return
         if plan.precision == "fp16":
@@ -100,18 +102,7 @@ class _Writer:
 
     def quantize_activations(self, nodes: list[ir.Node]) -> None:
         """Put a Q/DQ pair on every value of the plan, and route the quantized edges through it."""
-        by_name = {node.name: node for node in nodes}
-        last = {p.head: by_name[p.name] for p in self.plan.nodes.values() if p.head is not None}
-        written: set[str] = set()
-        reads: dict[str, list[tuple[ir.Node, int]]] = {}
-        for plan in self.plan.nodes.values():
-            if plan.precision != "int8" or plan.head is not None:
-                continue
-            node = by_name[plan.name]
-            for i, name in zip(plan.inputs, plan.reads, strict=True):
-                reads.setdefault(name, []).append((node, i))
-            if plan.output:
-                written |= {out.name or "" for out in last.get(plan.name, node).outputs}
+        written, reads = routes(nodes, self.plan)
         values = {v.name: v for node in nodes for v in (*node.inputs, *node.outputs) if v is not None}
         for name in self.plan.values:
             self._quantize_value(values[name], name in written, reads.get(name, []))
@@ -230,6 +221,23 @@ class _Writer:
         return name
 
 
+def routes(nodes: Sequence[ir.Node], plan: QuantPlan) -> tuple[set[str], dict[str, list[tuple[ir.Node, int]]]]:
+    """The values that INT8 nodes write, which all readers get through a quantizer, and the inputs that they read so."""
+    by_name = {node.name: node for node in nodes}
+    last = {p.head: by_name[p.name] for p in plan.nodes.values() if p.head is not None}
+    written: set[str] = set()
+    reads: dict[str, list[tuple[ir.Node, int]]] = {}
+    for own in plan.nodes.values():
+        if own.precision != "int8" or own.head is not None:
+            continue
+        node = by_name[own.name]
+        for i, name in zip(own.inputs, own.reads, strict=True):
+            reads.setdefault(name, []).append((node, i))
+        if own.output:
+            written |= {out.name or "" for out in last.get(own.name, node).outputs}
+    return written, reads
+
+
 def _raise_opset(model: ir.Model) -> None:
     """To opset 21, the first whose DequantizeLinear knows blocks: but for one operator it only adds types to 20."""
     opset = model.opset_imports.get("", _BLOCKS_OPSET)
@@ -240,7 +248,7 @@ def _raise_opset(model: ir.Model) -> None:
     model.ir_version = max(model.ir_version, _BLOCKS_IR_VERSION)
 
 
-def _is_rounded(value: ir.Value) -> bool:
+def is_rounded(value: ir.Value) -> bool:
     """Whether bfloat16 rounds a value: biases and bounds have fewer than two axes, and so has what becomes a shape."""
     tensor = isinstance(value.type, ir.TensorType) and value.dtype == ir.DataType.FLOAT
     return tensor and (value.shape is None or len(value.shape) > 1)

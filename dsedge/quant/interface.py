@@ -42,9 +42,7 @@ def require_io_dtype(wanted: str, contract: Contract) -> IoDtype:
     if wanted != "float" and not contract.integer_io:
         what = f"{contract.id} has no inputs and outputs of {wanted} codes"
         because = "its artifacts read and write real numbers"
-        raise LoadError(
-            "DS146", what, where="--io-dtype", because=because, hint="leave out --io-dtype, or give --runtime"
-        )
+        raise LoadError("DS146", what, where="--io-dtype", because=because, hint="leave out --io-dtype")
     return next(dtype for dtype in IO_DTYPES if dtype == wanted)
 
 

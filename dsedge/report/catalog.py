@@ -6,27 +6,28 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 
 from dsedge.backends.base import available
+from dsedge.choose import missing_runtimes
 from dsedge.errors import LoadError, did_you_mean
-from dsedge.report.terminal import facts, table
+from dsedge.report.terminal import cell, facts, table
 from dsedge.target import Target
 
 if TYPE_CHECKING:
     from dsedge.passes import Pass
 
 
-def target_list(boards: Sequence[Target]) -> Table:
+def target_list(boards: Sequence[Target]) -> RenderableType:
     """All boards, one a row; runtimes without a backend stand in brackets."""
-    rows = ((b.name, b.title, b.default_for or "", b.architecture, " ".join(b.features), _runtimes(b)) for b in boards)
-    return table(("board", "title", "short", "arch", "features", "runtimes"), rows)
+    rows = ((b.name, b.default_for or "", b.architecture, _runtimes(b)) for b in boards)
+    more = cell("in brackets: no backend yet; `dsedge targets BOARD` shows all that is known of one", "dim")
+    return Group(table(("board", "short", "arch", "runtimes"), rows), more)
 
 
 def target_facts(board: Target) -> RenderableType:
     """All facts about a board that are known."""
-    backends = available()
+    missing = missing_runtimes(board)
     rows: list[tuple[str, object]] = [("board", board.name)]
     if board.asked_as:
         rows.append(("asked as", board.asked_as))
@@ -36,8 +37,8 @@ def target_facts(board: Target) -> RenderableType:
         elif value not in (None, ()):
             rows.append((field.replace("_", " "), " ".join(value) if isinstance(value, tuple) else value))
     for runtime in board.runtimes:
-        known = "" if runtime.name in backends else ", no backend yet"
-        rows.append(("runtimes", f"{runtime.name} {runtime.version or ''}".strip() + known))
+        why = f": {missing[runtime.name]}" if runtime.name in missing else ""
+        rows.append(("runtimes", f"{runtime.name} {runtime.version or ''}".strip() + why))
     return facts([*rows, ("this machine", board.matches_host()[1])])
 
 
@@ -62,7 +63,7 @@ def pass_manual(kind: type[Pass]) -> str:
     return inspect.getdoc(kind) or "no manual"
 
 
-def pass_list(kinds: Sequence[type[Pass]]) -> Table:
+def pass_list(kinds: Sequence[type[Pass]]) -> RenderableType:
     """All passes, one a row."""
     rows = ((kind.name, kind.stage, pass_manual(kind).splitlines()[0]) for kind in kinds)
     return table(("pass", "stage", "what it does"), rows)

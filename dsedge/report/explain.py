@@ -11,7 +11,7 @@ from rich.text import Text
 from dsedge.bundle import Bundle, Manifest
 from dsedge.report import summary
 from dsedge.report.plan import Node, Plan, Value, WeightScale, fused, quantized_values, tied
-from dsedge.report.terminal import cell, facts, table
+from dsedge.report.terminal import candidates, cell, facts, table
 from dsedge.report.text import number
 
 _WORDS = {"int8": "INT8", "int8_dynamic": "INT8 dynamic", "int4": "INT4", "bf16": "BF16"}
@@ -19,7 +19,10 @@ _HALF = "float, FP16 weights"
 
 
 def overview(bundle: Bundle, plan: Plan) -> RenderableType:
-    """Every operator with its precision and the reason, every quantized value with its scale and tie group."""
+    """Every operator with its precision and the reason, every quantized value with its scale and tie group.
+
+    Below them all artifacts that there were to choose from.
+    """
     manifest = bundle.manifest
     head = facts(
         [
@@ -34,9 +37,9 @@ def overview(bundle: Bundle, plan: Plan) -> RenderableType:
     )
     islands = _islands(manifest)
     lowered = any(n.lowered for n in plan.nodes)  # where the artifact is the graph itself, there is nothing to tell
-    heads = ("operator", "type", *(("becomes",) if lowered else ()), "precision", "because")
+    heads = ("operator", "type -> becomes" if lowered else "type", "precision", "because")
     nodes = [
-        (n.name, n.op, *((n.lowered or "",) if lowered else ()), _precision(n, islands), islands.get(n.name, n.reason))
+        (n.name, f"{n.op} -> {n.lowered}" if n.lowered else n.op, _precision(n, islands), islands.get(n.name, n.reason))
         for n in plan.nodes
     ]
     parts: list[RenderableType] = [head, table(heads, nodes)]
@@ -45,7 +48,7 @@ def overview(bundle: Bundle, plan: Plan) -> RenderableType:
     if values:
         columns = ("quantized activation", "dtype", "scale#", "zero point#", "calibrated range", "tie group")
         parts.append(table(columns, values))
-    return Group(*parts)
+    return Group(*parts, *candidates(manifest))
 
 
 def node_view(plan: Plan, node: Node, manifest: Manifest) -> RenderableType:

@@ -66,26 +66,33 @@ def _interface(spec: Mapping[str, Any]) -> str:
     return f"{spec.get('name')}: {element(spec)}{shape}{layout}"
 
 
-def findings(found: Mapping[str, Sequence[Finding]]) -> RenderableType:
-    """The nodes that each runtime cannot run, all at once."""
+def findings(found: Mapping[str, Sequence[Finding]], missing: Mapping[str, str]) -> RenderableType:
+    """The nodes that each runtime cannot run, all at once, and why other runtimes were not asked."""
     verdicts = [
         (name, f"{len(problems)} unsupported" if problems else "runs every operator")
         for name, problems in found.items()
-    ]
+    ] + list(missing.items())
     rows = [(name, f.node, f.op, f.reason) for name, problems in found.items() for f in problems]
     if not rows:
         return facts(verdicts)
     return Group(facts(verdicts), table(("runtime", "node", "operator", "reason"), rows))
 
 
-def plan_preview(plan: QuantPlan) -> RenderableType:
-    """What would run in which precision, one row for each operator, precision and reason."""
+def plan_preview(plan: QuantPlan, runtimes: Sequence[str]) -> RenderableType:
+    """What would run in which precision, one row for each operator, precision and reason.
+
+    Args:
+        plan: of one runtime.
+        runtimes: that can run the model, of which `compile` may ship another.
+    """
     counts = Counter(
         (n.op_type, n.precision, "fused into the operator before it" if n.head else n.reason)
         for n in plan.nodes.values()
     )
     rows = ((op, f"{count:,}", precision, reason) for (op, precision, reason), count in sorted(counts.items()))
+    others = ", ".join(name for name in runtimes if name != plan.contract.partition("/")[0])
     return Group(
-        cell(f"plan under the contract {plan.contract}", "bold"),
+        cell(f"plan for {plan.contract}, before its audit", "bold"),
         table(("operator", "nodes#", "precision", "because"), rows),
+        *([cell(f"compile may ship another runtime's artifact ({others}), whose plan differs")] if others else []),
     )

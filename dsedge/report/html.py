@@ -71,8 +71,7 @@ def _verdict(manifest: Manifest) -> Html:
         ("precision", summary.precision(manifest)),
         (
             "accuracy",
-            "; ".join(f"{m.name} {number(m.float)} -> {number(m.quantized)}" for m in manifest.metrics)
-            or "not measured",
+            "; ".join(summary.metrics(manifest)) or "not measured",
         ),
         ("size", summary.sizes(manifest)),
         ("latency", summary.latency(manifest).partition(":")[0]),
@@ -102,7 +101,7 @@ def _gates(manifest: Manifest) -> Html:
 
 
 def _candidates(manifest: Manifest) -> Html:
-    """All artifacts that there were to choose from; nothing where there was one runtime."""
+    """All artifacts that there were to choose from; nothing where there was one."""
     found = summary.candidates(manifest)
     if not found:
         return Html("")
@@ -126,7 +125,13 @@ def _bar(precision: str) -> str:
 
 def _accuracy(manifest: Manifest) -> Html:
     rows = [
-        (m.name, number(m.float), number(m.quantized), number(m.drop), "" if m.samples is None else f"{m.samples:,}")
+        (
+            m.name,
+            summary.reached(m.name, m.float),
+            summary.reached(m.name, m.quantized),
+            summary.lost(m.name, m.drop),
+            "" if m.samples is None else f"{m.samples:,}",
+        )
         for m in manifest.metrics
     ]
     columns = ("metric", "float#", "artifact#", "drop#", "samples#")
@@ -140,7 +145,7 @@ def _latency(manifest: Manifest) -> Html:
     if not manifest.latency:
         return _section("Latency", tag("p", _sentence(summary.latency(manifest)), class_="open"))
     chart = bars(
-        [(x.precision, x.median_ms, x.p90_ms, _bar(x.precision)) for x in manifest.latency],
+        [(f"{x.precision}, {x.runtime}", x.median_ms, x.p90_ms, _bar(x.precision)) for x in manifest.latency],
         "ms",
     )
     rows = [
@@ -161,10 +166,20 @@ def _latency(manifest: Manifest) -> Html:
     for key, value in (pair for x in manifest.latency for pair in x.conditions.items()):
         conditions.setdefault(key, []).append(_condition(value))
     facts = [(key.replace("_", " "), ", ".join(dict.fromkeys(values))) for key, values in conditions.items()]
-    slowest = [(tag("code", x.node), x.op, number(x.ms), f"{100 * x.share:.1f}") for x in manifest.costs]
+    slowest = [
+        (
+            tag("code", x.node) if x.node else counted(x.operators, "operator"),
+            x.op,
+            number(x.ms),
+            f"{100 * x.share:.1f}",
+        )
+        for x in manifest.costs
+    ]
     profile = (
         tag("h3", "What costs the most, by the runtime's own profiler"),
-        _table(("operator", "type", "ms#", "percent#"), slowest),
+        _table(("operator", "type", "ms#", "percent#"), slowest)
+        if slowest
+        else tag("p", _sentence(summary.costs(manifest, 0)), class_="open"),
     )
     return _section(
         "Latency",
@@ -172,7 +187,7 @@ def _latency(manifest: Manifest) -> Html:
         _table(columns, rows),
         tag("h3", "Conditions"),
         _table(("", ""), facts),
-        profile if slowest else "",
+        profile,
     )
 
 
@@ -184,13 +199,12 @@ def _condition(value: object) -> str:
 
 def _coverage(manifest: Manifest, plan: Mapping[str, Any]) -> Html:
     found = manifest.precision
-    computing = found.int8_ops + found.int4_ops + found.bf16_ops + found.float_ops
+    kinds = summary.computed(found)
+    other = found.total_ops - found.int8_ops - found.int4_ops - found.bf16_ops - found.float_ops
     parts = (
-        ("INT8", found.int8_ops, "int8"),
-        ("INT4", found.int4_ops, "int4"),
-        ("BF16", found.bf16_ops, "bf16"),
-        ("float", found.float_ops, "float"),
-        ("other", max(found.total_ops - computing, 0), "other"),
+        *((name, count, name[:4].lower()) for name, count in kinds),
+        ("float", found.float_ops - found.fp16_ops, "float"),
+        ("other", max(other, 0), "other"),
     )
     islands = Counter((island.op, island.reason) for island in found.islands)
     names: dict[tuple[str, str], list[str]] = {}
@@ -212,10 +226,10 @@ def _calibration(manifest: Manifest) -> Html:
     found = manifest.calibration
     if found is None:
         return _section("Calibration", tag("p", "None."))
+    used = [("samples", f"{found.samples:,}"), ("method", found.method)]
     rows = [
         ("source", found.source),
-        ("samples", f"{found.samples:,}"),
-        ("method", found.method),
+        *(used if found.samples else [("samples", "not used: the artifact has no range that is known beforehand")]),
         ("sha256", tag("code", found.sha256 or "none: the data was no file")),
     ]
     return _section("Calibration", _table(("", ""), rows))

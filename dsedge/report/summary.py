@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dsedge.bundle import CandidateInfo, Gate, Latency, Manifest
+from dsedge.bundle import CandidateInfo, Gate, Latency, Manifest, Precision
+from dsedge.metrics import METRICS, Metric
 from dsedge.report.text import counted, number, size
 
 PRECISIONS = {
@@ -31,12 +32,51 @@ def outcome(gate: Gate) -> str:
 
 def value(gate: Gate) -> str:
     """What the gate looked at, in its unit."""
-    return size(gate.value) if gate.name == "size" and gate.value is not None else number(gate.value)
+    return "not measured" if gate.value is None else _in_unit(gate, gate.value)
 
 
 def limit(gate: Gate) -> str:
     """The gate's limit, in its unit."""
-    return size(gate.limit) if gate.name == "size" else number(gate.limit)
+    return _in_unit(gate, gate.limit)
+
+
+def _in_unit(gate: Gate, found: float) -> str:
+    if gate.name == "size":
+        return size(found)
+    if gate.name.endswith("_drop"):
+        return lost(gate.name.removesuffix("_drop"), found)
+    return number(found)
+
+
+def _metric(name: str) -> Metric | None:
+    """The metric of a name as the manifest has it; None for a function of the user."""
+    return METRICS.get(name.partition("@")[0])
+
+
+def reached(name: str, found: float) -> str:
+    """A metric's value, "identical" for the bound that stands for no difference."""
+    metric = _metric(name)
+    if metric and found == metric.perfect:
+        return "identical"
+    return f"{number(found)} dB" if metric and metric.unit == "dB" else number(found)
+
+
+def lost(name: str, drop: float) -> str:
+    """A metric's drop, in its unit."""
+    metric = _metric(name)
+    return f"{number(drop)} {metric.drop_unit or metric.unit}" if metric else number(drop)
+
+
+def metrics(manifest: Manifest) -> list[str]:
+    """Each metric of the float model and of the artifact; of the float artifact its own alone."""
+    if is_float(manifest):
+        return [f"{m.name} {reached(m.name, m.float)}, the float artifact's" for m in manifest.metrics]
+    return [f"{m.name} {reached(m.name, m.float)} -> {reached(m.name, m.quantized)}" for m in manifest.metrics]
+
+
+def is_float(manifest: Manifest) -> bool:
+    """Whether the artifact is the float one, which all others are compared with."""
+    return manifest.precision.precision == "float32"
 
 
 def verdict(manifest: Manifest) -> str:
@@ -91,21 +131,25 @@ def sizes(manifest: Manifest) -> str:
 def accuracy(manifest: Manifest) -> list[str]:
     """A line for each metric: float -> compiled, drop, samples."""
     return [
-        f"{m.name} {number(m.float)} -> {number(m.quantized)}, drop {number(m.drop)}"
+        text
+        + ("" if is_float(manifest) else f", drop {lost(m.name, m.drop)}")
         + ("" if m.samples is None else f", {counted(m.samples, 'sample')}")
-        for m in manifest.metrics
+        for text, m in zip(metrics(manifest), manifest.metrics, strict=True)
     ]
 
 
 def latencies(manifest: Manifest) -> tuple[Latency | None, Latency | None]:
-    """The float model's latency and the artifact's."""
+    """The latency of the fastest float artifact of all runtimes, and the artifact's."""
     of_float = next((x for x in manifest.latency if x.precision.startswith("float")), None)
     compiled = next((x for x in manifest.latency if not x.precision.startswith("float")), None)
-    return of_float, of_float if manifest.precision.precision == "float32" else compiled
+    return of_float, of_float if is_float(manifest) else compiled
 
 
 def latency(manifest: Manifest) -> str:
-    """Median latency of the float model and of the artifact, or why there is none."""
+    """Median latency of the fastest float artifact and of this one, or why there is none.
+
+    The float one's runtime is named where it is another one: sizes are compared with this runtime's own.
+    """
     of_float, compiled = latencies(manifest)
     if compiled is None:
         found = gate(manifest, "latency_vs_float")
@@ -114,12 +158,15 @@ def latency(manifest: Manifest) -> str:
     if of_float is None or of_float is compiled:
         return f"{number(compiled.median_ms)} ms"
     ratio = f" (x{of_float.median_ms / compiled.median_ms:.2f})" if compiled.median_ms > 0 else ""
-    return f"{number(of_float.median_ms)} -> {number(compiled.median_ms)} ms{ratio}"
+    before, after = number(of_float.median_ms), number(compiled.median_ms)
+    if of_float.runtime != compiled.runtime:
+        return f"{before} ms ({of_float.runtime} float) -> {after} ms{ratio}"
+    return f"{before} -> {after} ms{ratio}"
 
 
 def candidates(manifest: Manifest) -> list[tuple[CandidateInfo, tuple[str, ...]]]:
-    """The table of all artifacts, where there were several to choose from: each with its cells, see `CANDIDATES`."""
-    if len({row.runtime for row in manifest.candidates}) < 2:
+    """The table of all artifacts, where there are several: each with its cells, see `CANDIDATES`."""
+    if len(manifest.candidates) < 2:
         return []
     return [
         (
@@ -128,7 +175,7 @@ def candidates(manifest: Manifest) -> list[tuple[CandidateInfo, tuple[str, ...]]
                 f"{row.runtime} {row.version}".strip(),
                 PRECISIONS.get(row.precision, row.precision),
                 "" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
-                "" if row.metric is None else number(row.metric.quantized),
+                "" if row.metric is None else reached(row.metric.name, row.metric.quantized).removesuffix(" dB"),
                 "" if row.median_ms is None else number(row.median_ms),
                 "" if row.iqr_ms is None else number(row.iqr_ms),
                 "" if row.bytes is None else size(row.bytes),
@@ -140,19 +187,33 @@ def candidates(manifest: Manifest) -> list[tuple[CandidateInfo, tuple[str, ...]]
 
 
 def costs(manifest: Manifest, shown: int) -> str:
-    """The operators that cost the most, by the runtime's own profiler; nothing where there is no profile."""
-    return ", ".join(f"{x.op} {x.node!r} {100 * x.share:.0f}%" for x in manifest.costs[:shown])
+    """The operators that cost the most, by the runtime's own profiler; "" where nothing was timed."""
+    if manifest.latency and not manifest.costs:
+        return f"not known: {manifest.runtime.name} has no profiler"
+    return ", ".join(
+        f"{x.op} {counted(x.operators, 'operator') if x.operators > 1 else repr(x.node)} {100 * x.share:.0f}%"
+        for x in manifest.costs[:shown]
+    )
 
 
 CANDIDATES = ("runtime", "precision", "SQNR dB#", "accuracy#", "ms#", "IQR#", "size#", "because")
 
 
+def computed(found: Precision) -> list[tuple[str, int]]:
+    """How many operators are not plain float, by precision."""
+    return [
+        ("INT8", found.int8_ops),
+        ("INT4", found.int4_ops),
+        ("BF16", found.bf16_ops),
+        ("FP16 (stored)", found.fp16_ops),
+    ]
+
+
 def operators(manifest: Manifest) -> str:
     """How many operators run in INT8, and whether the runtime itself was asked."""
     found = manifest.precision
-    kinds = [("INT8", found.int8_ops), ("INT4", found.int4_ops), ("BF16", found.bf16_ops)]
-    shown = [(kind, count) for kind, count in kinds if count] or kinds[:1]
-    counts = ", ".join(f"{count} of {found.total_ops} in {kind}" for kind, count in shown)
+    counts = ", ".join(f"{count} of {found.total_ops} in {kind}" for kind, count in computed(found) if count)
+    counts = counts or f"{found.total_ops} in float"
     return counts if found.audited else f"{counts} as planned, not audited here"
 
 
@@ -161,6 +222,8 @@ def fidelity(manifest: Manifest) -> str:
     found = manifest.fidelity
     if found is None:
         return "not compared"
+    if is_float(manifest):
+        return "identical: the float artifact is what all others are compared with"
     if not found.same_lengths:
         return f"not comparable: in {counted(found.samples, 'sample')} an output has another length than float's"
     parts = ["identical outputs" if found.sqnr_db is None else f"SQNR {found.sqnr_db:.1f} dB"]

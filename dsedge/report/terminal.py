@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -22,21 +24,38 @@ def cell(value: object, style: str = "") -> Text:
     return Text(printable(value), style=style, overflow="fold")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> Table:
+@dataclass(frozen=True)
+class _Fitted:
+    """A table that takes the width it is printed in: columns fold between words as long as that is enough."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Text]]
+    title: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        made = Table(box=box.SIMPLE_HEAD, title=self.title or None, title_justify="left", title_style="bold")
+        made.pad_edge, made.padding = False, (0, 1, 0, 0)
+        for column, width in zip(self.columns, self._widths(options.max_width), strict=True):
+            side: Literal["left", "right"] = "right" if column.endswith("#") else "left"
+            made.add_column(column.rstrip("#"), justify=side, overflow="fold", width=width)
+        for row in self.rows:
+            made.add_row(*row)
+        yield made
+
+    def _widths(self, room: int) -> list[int]:
+        """The widest column gives way first, down to its longest word; no column is ever cut."""
+        columns = [[cell(head.rstrip("#")), *cells] for head, *cells in zip(self.columns, *self.rows, strict=True)]
+        words = [max(cell_len(word) for text in column for word in text.plain.split() or [""]) for column in columns]
+        widths = [max(text.cell_len for text in column) for column in columns]
+        while sum(widths) + 2 * len(widths) > room and max(widths) > 1:
+            spare = [i for i, width in enumerate(widths) if width > words[i]] or range(len(widths))
+            widths[max(spare, key=lambda i: widths[i])] -= 1
+        return widths
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> RenderableType:
     """A table; columns whose heading ends in "#" hold numbers and are set to the right."""
-    made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
-    cells = [[value if isinstance(value, Text) else cell(value) for value in row] for row in rows]
-    for i, column in enumerate(columns):
-        widest = max((len(row[0]) for row in cells), default=0)
-        made.add_column(
-            column.rstrip("#"),
-            justify="right" if column.endswith("#") else "left",
-            overflow="fold",
-            min_width=min(widest, 24) if i == 0 else None,  # names are what people look for: they fold last
-        )
-    for row in cells:
-        made.add_row(*row)
-    return made
+    return _Fitted(columns, [[v if isinstance(v, Text) else cell(v) for v in row] for row in rows], title)
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> Table:
@@ -70,10 +89,10 @@ def bundle_summary(bundle: Bundle) -> RenderableType:
     ]
     notes = [cell(f"note: {note}", "bold yellow") for note in manifest.notes]
     verdict = summary.verdict(manifest)
-    return Group(facts(rows), *_candidates(manifest), *notes, cell(verdict, "bold red" if manifest.failed else "bold"))
+    return Group(facts(rows), *candidates(manifest), *notes, cell(verdict, "bold red" if manifest.failed else "bold"))
 
 
-def _candidates(manifest: Manifest) -> list[RenderableType]:
+def candidates(manifest: Manifest) -> list[RenderableType]:
     """The table of all artifacts; below it why one was chosen and why others could not be, which no column can hold."""
     found = summary.candidates(manifest)
     if not found:
@@ -83,10 +102,11 @@ def _candidates(manifest: Manifest) -> list[RenderableType]:
     lines = [[cell(cells[i], style) for i in filled] for (_, cells), style in zip(found, styles, strict=True)]
     reasons = [
         (" ".join(cells[:2]), cell(cells[-1], style))
-        for (_, cells), style in zip(found, styles, strict=True)
-        if style and cells[-1]
+        for (row, cells), style in zip(found, styles, strict=True)
+        if (style or row.bytes is None) and cells[-1]
     ]
-    title = "candidates: milliseconds, median and interquartile range (IQR)"
+    timed = any(row.median_ms is not None for row, _ in found)
+    title = "candidates: milliseconds, median and interquartile range (IQR)" if timed else "candidates, not timed here"
     return [table([summary.CANDIDATES[i] for i in filled], lines, title=title), facts(reasons)]
 
 
@@ -104,19 +124,18 @@ def _gates(manifest: Manifest) -> list[Text]:
     return lines
 
 
-def comparison_table(bundles: Iterable[Bundle]) -> Table:
+def comparison_table(bundles: Iterable[Bundle]) -> RenderableType:
     """Several bundles, one a row."""
     rows = []
     for bundle in bundles:
         manifest = bundle.manifest
         measured = summary.latencies(manifest)[1] is not None
-        accuracy = [f"{m.name} {number(m.float)} -> {number(m.quantized)}" for m in manifest.metrics]
         rows.append(
             (
                 manifest.model.name,
                 manifest.target.board,
                 manifest.runtime.name,
-                "; ".join(accuracy) or "not measured",
+                "; ".join(summary.metrics(manifest)) or "not measured",
                 summary.sizes(manifest),
                 summary.latency(manifest) if measured else cell("not measured", "yellow"),
                 summary.operators(manifest),
@@ -142,7 +161,13 @@ def verification(bundle: Bundle, found: Mapping[str, Any]) -> RenderableType:
     """What `dsedge verify` prints; `found` is what `verify_bundle` returned."""
     manifest = bundle.manifest
     ratios = ["no difference" if ratio is None else f"SQNR {ratio:.1f} dB" for ratio in found["sqnr_db"]]
-    agreement = ", ".join(f"{100 * share:.1f}%" for share in found["agreement"])
+    # Of real numbers only the lengths are counted, which say nothing as long as they are equal.
+    whole = [not s["dtype"].startswith("float") and s.get("scale") is None for s in manifest.model.outputs]
+    shares = [
+        f"{100 * share:.1f}% of the {'values' if is_whole else 'lengths'} of {spec['name']}"
+        for spec, is_whole, share in zip(manifest.model.outputs, whole, found["agreement"], strict=True)
+        if is_whole or share < 1
+    ]
     runtime = f"{manifest.runtime.name}, compiled with {manifest.runtime.version}"
     device: Sequence[str] = ()
     if "device" in found:
@@ -153,9 +178,9 @@ def verification(bundle: Bundle, found: Mapping[str, Any]) -> RenderableType:
             ("bundle", bundle.path),
             ("files", f"{counted(len(manifest.files), 'file')}, every sha256 as written"),
             ("runtime", runtime),
-            ("against float", ", ".join(ratios)),
+            ("against float", f"{', '.join(ratios)} on {counted(found['samples'], 'golden sample')}"),
             ("against compile", f"max abs difference {number(found['max_abs_from_expected'])}"),
-            ("agreement", f"{agreement} of integers and of lengths are equal"),
+            *(("equal", share) for share in shares),
             *(("device", line) for line in device),
             ("status", found.get("status", manifest.status)),
         ]

@@ -38,7 +38,7 @@ def interrupted(step: str, number: int, out: Path, *, runtime: str = "onnxruntim
     arguments = ["compile", MODEL, "-t", "pos-x86", "--calib", CALIBRATION, "-o", out / "bundle"]
     arguments += ["--runtime", runtime]
     script = [sys.executable, "-c", SCRIPT, step, str(number), "again" if again else "once", *map(str, arguments)]
-    done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60, env=environment())
+    done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=120, env=environment())
     return Ended(done.returncode, done.stdout, done.stderr)
 
 

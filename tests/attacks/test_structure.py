@@ -139,7 +139,7 @@ def test_all_unsupported_operators_are_listed(cli: Callable[..., Ended], attempt
         operator(proto, node, op_type, domain)
     model = save(proto, tmp_path / "m.onnx")
     names = ("evil.Conv", "'Conv_0'", "Fnord", "'Relu_1'", "Blip", "'GlobalAveragePool_2'")
-    refused(attempt(model=model, calib="random"), "DS201", "3 node(s)", *names)
+    refused(attempt(model=model, calib="random"), "DS201", "3 nodes", *names)
     refused(cli("check", model, "-t", BOARD), "DS201", *(name.strip("'") for name in names))
 
 

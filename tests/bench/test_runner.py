@@ -89,6 +89,7 @@ def test_the_worst_output_counts_over_all_samples() -> None:
     assert largest == pytest.approx(0.49, abs=1e-6)
     assert runner.compare(golden(*outputs), replay(*outputs), INPUTS) == {
         "sqnr_db": [None, None],
+        "identical": [True, True],
         "numbers": [ONES.size] * 2,
         "max_abs_from_expected": 0.0,
         "agreement": [1.0, 1.0],
@@ -108,6 +109,19 @@ def test_class_ids_are_compared_too() -> None:
     ids = np.arange(6).reshape(3, 2)
     assert passes(golden(ids), ids, recorded=[None])
     assert not passes(golden(ids), ids[::-1], recorded=[None])
+
+
+@pytest.mark.parametrize(
+    ("mine", "identical"),
+    [
+        (np.arange(6).reshape(3, 2), True),
+        (np.arange(6)[::-1].reshape(3, 2), False),
+        (np.arange(3).reshape(3, 1), False),
+    ],
+)
+def test_no_sqnr_means_identical_or_nothing_to_compare(mine: np.ndarray, identical: bool) -> None:
+    found = runner.compare(golden(np.arange(6).reshape(3, 2)), replay(mine), INPUTS)
+    assert (found["sqnr_db"], found["identical"]) == ([None], [identical])
 
 
 def test_lengths_that_depend_on_the_data() -> None:
@@ -150,3 +164,70 @@ def test_what_is_wrong_with_the_input_is_one_line(bundle_folder: Path, tmp_path:
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("run.py: ") and done.stderr.count("\n") == 1
+
+
+def ran(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, str(folder / "run.py"), *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "said"),
+    [
+        (
+            "x",
+            np.zeros((1, 8, 12, 12)),
+            "input 'x': the model takes float32 [N, 8, 12, 12], not float64 [1, 8, 12, 12]",
+        ),
+        ("x", np.zeros((1, 3, 9), np.float32), "not float32 [1, 3, 9]"),
+        ("y", np.zeros((1, 3, 12, 12), np.float32), "holds the arrays ['y'], the model takes the inputs ['x']"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_one_line(
+    bundle_folder: Path, tmp_path: Path, name: str, array: np.ndarray, said: str
+) -> None:
+    np.savez(tmp_path / "mine.npz", **{name: array})
+    done = ran(bundle_folder, "--input", str(tmp_path / "mine.npz"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr and done.stderr.startswith("run.py: ") and done.stderr.count("\n") == 1
+
+
+def test_a_file_that_is_missing_is_named(bundle_folder: Path) -> None:
+    (bundle_folder / "model.onnx").unlink()
+    done = ran(bundle_folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "run.py: model.onnx is missing beside run.py: copy the whole bundle\n"
+
+
+def test_a_model_that_takes_one_sample_is_run_on_each() -> None:
+    """Outputs lie one behind the other along the axis of samples, along a new one where they have none."""
+    inputs = [{"name": "x", "shape": [1, 2]}, {"name": "y", "shape": [1, 3]}]
+    feeds = {"x": np.arange(6.0).reshape(3, 2), "y": np.ones((3, 3))}
+    seen: list[tuple[int, ...]] = []
+
+    def run(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        seen.append(feeds["x"].shape)
+        return [feeds["x"] * 2, np.asarray(feeds["x"].sum())]
+
+    double, total = runner.run_samples(run, feeds, inputs)
+    np.testing.assert_array_equal(double, feeds["x"] * 2)
+    np.testing.assert_array_equal(total, feeds["x"].sum(1))
+    assert seen == [(1, 2)] * 3
+    seen.clear()
+    runner.run_samples(run, feeds, [inputs[0], {"name": "y", "shape": ["N", 3]}])
+    runner.run_samples(run, {"x": np.ones((3, 2)), "y": np.ones((2, 3))}, inputs)
+    runner.run_samples(run, {"x": np.ones((1, 2)), "y": np.ones((1, 3))}, inputs)
+    assert seen == [(3, 2), (3, 2), (1, 2)]
+
+
+def test_arrays_without_names_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones(3))
+    with pytest.raises(ValueError, match="holds one array without a name"):
+        runner.read_inputs(str(tmp_path / "x.npy"), INPUTS)
+
+
+@pytest.mark.parametrize(("load", "package"), [("onnxruntime", "onnxruntime"), ("openvino", "openvino")])
+def test_a_missing_runtime_says_what_to_install(monkeypatch: pytest.MonkeyPatch, load: str, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=f"is missing: pip install {package}"):
+        runner.LOADERS[load]("model")

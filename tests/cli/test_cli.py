@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from onnx import TensorProto, helper
 
 import dsedge.target
 from dsedge.cli import main
+from dsedge.cli.output import progress
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "models" / "digits_cnn"
@@ -91,8 +93,6 @@ def test_version(run: Run) -> None:
     [
         ["compile"],
         ["compile", "m.onnx"],
-        ["compile", "m.onnx", "-t", "pos", "--max-drop", "1"],
-        ["compile", "m.onnx", "-t", "pos", "--metric", "top1"],
         ["compile", "m.onnx", "-t", "pos", "--max-drop", "many"],
         ["compil", "m.onnx"],
         ["targets", "--verbose"],
@@ -104,10 +104,16 @@ def test_wrong_usage(run: Run, arguments: list[str]) -> None:
     assert "Usage:" in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("option", [("--max-drop", "1"), ("--metric", "top1")])
+def test_judging_needs_data_that_may_have_no_labels(run: Run, option: tuple[str, str]) -> None:
+    code, out, err = run("compile", "m.onnx", "-t", "pos", *option)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error[DS145]: {option[0]}: ") and "--metric sqnr" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["compile", "m.onnx", "-t", "pos", "--max-drop", "1"], "--max-drop"),
         (["compile", "m.onnx", "-t", "pos", "--max-drop", "many"], "--max-drop"),
         (["compile"], "Missing argument 'MODEL'"),
         (["compil", "m.onnx"], "compil"),
@@ -119,6 +125,39 @@ def test_wrong_usage_is_json_where_that_was_asked_for(run: Run, arguments: list[
     assert (code, err, error["code"]) == (2, "", "DS145")
     assert words in error["what"] and "--help" in error["hint"]
     assert run(*arguments[:1], "--json", "--help")[0] == (2 if arguments[0] == "compil" else 0)
+
+
+def test_what_is_missing_and_whose_plan_it_is(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(dsedge.target.Target, "matches_host", lambda self: (True, "a test"))
+    board = tmp_path / "board.toml"
+    board.write_text('extends = "pos-x86"\nruntimes = [{ name = "onnxruntime" }, { name = "c" }]\n')
+    code, out, _ = run("check", DIGITS / "digits_cnn.onnx", "-t", board)
+    assert code == 0 and "plan for onnxruntime/x86-vnni, before its audit" in out
+    assert re.search(r"^c +has no backend yet *$", out, re.MULTILINE) and "another runtime's" not in out
+    assert "c: has no backend yet" in run("targets", board)[1]
+
+
+def test_data_without_labels_can_be_judged_without(run: Run, tmp_path: Path) -> None:
+    data = DIGITS / "calibration.npz"
+    given = ("-t", "pos-x86", "--runtime", "onnxruntime", "--calib", data, "--eval", data, "-o", tmp_path / "out")
+    code, _, err = run("compile", DIGITS / "digits_cnn.onnx", *given)
+    assert code == 2 and "error[DS124]" in err and "--metric sqnr or --metric agreement" in err
+
+
+def test_a_count_is_shown_only_where_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    controller, terminal = os.openpty()
+    with open(terminal, "w") as stream:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stderr", stream)
+        with progress(shown=True) as report:
+            assert report is not None
+            report("calibrate", 0, 128)
+            time.sleep(0.5)
+            report("build", 0, None)
+            time.sleep(0.5)
+        shown = os.read(controller, 1 << 20).decode()
+    os.close(controller)
+    assert "0/128" in shown and "0/128" not in shown[shown.index("build") :]
+    assert "?" not in shown.replace("\x1b[?25", "")
 
 
 def test_an_error_is_text_on_standard_error(run: Run, tmp_path: Path) -> None:
@@ -210,7 +249,7 @@ dsedge.target.load_target = wait
 sys.argv = ["dsedge", "targets", "t4"]
 main()
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr.startswith("error[DS900]: interrupted")
 
@@ -226,7 +265,7 @@ def test_ctrl_c_in_mid_compile_leaves_nothing(tmp_path: Path) -> None:
     while not (out.parent.is_dir() and list(out.parent.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=120)
     assert (process.returncode, output) == (130, ""), errors
     assert errors.startswith("error[DS900]")
     assert not out.parent.exists()

@@ -36,7 +36,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("bundles") / "digits"
     done = compile_digits(output, "--eval", DIGITS / "evaluation.npz", "--max-drop", "0.5", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    manifest = json.loads(done.stdout)["manifest"]
+    printed = json.loads(done.stdout)
+    assert printed["failed"] == []
+    manifest = printed["manifest"]
     assert manifest == json.loads((output / "manifest.json").read_text())
     assert manifest["target"] == {"name": "raspberry-pi", "board": "raspberry-pi-5"}
     assert [m["name"] for m in manifest["metrics"]] == ["top1"]
@@ -78,6 +80,7 @@ def test_explain(bundle: Path) -> None:
     assert all(value["scale"] > 0 and value["dtype"] == "int8" for value in values)
     done = dsedge("explain", bundle, node["name"] + "x")
     assert done.returncode == 2 and f"did you mean '{node['name']}'" in done.stderr
+    assert "candidates, not timed here" in dsedge("explain", bundle).stdout
 
 
 def test_inspect_model_and_bundle(bundle: Path) -> None:
@@ -93,7 +96,9 @@ def test_inspect_model_and_bundle(bundle: Path) -> None:
 def test_verify_and_tampering(bundle: Path, tmp_path: Path) -> None:
     done = dsedge("verify", bundle)
     assert done.returncode == 0, done.stderr
-    assert "every sha256 as written" in done.stdout
+    assert "every sha256 as written" in done.stdout and "dB on 4 golden samples" in done.stdout
+    found = json.loads(dsedge("verify", bundle, "--json").stdout)
+    assert (found["status"], found["runtime"]["name"], found["files"]) == ("verified", "onnxruntime", 5)
     copy = shutil.copytree(bundle, tmp_path / "copy")
     with (copy / "model.onnx").open("ab") as file:
         file.write(b"\0")

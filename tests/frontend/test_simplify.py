@@ -59,7 +59,7 @@ def test_a_result_that_cannot_be_trusted_is_dropped(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(simplify._SCRIPTS, "onnxscript", script)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     model = idle()
-    result, record = simplified(model, "onnxscript", timeout_s=3)
+    result, record = simplified(model, "onnxscript", timeout_s=3 if "sleep" in script else 120)
     assert result is model and not record.changed
     assert "the original was kept" in record.notes[0] and words in record.notes[0], record.notes
 

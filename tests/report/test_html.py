@@ -132,3 +132,13 @@ def test_what_was_not_measured_is_said(unmeasured: Manifest) -> None:
 
 def test_attributes_are_escaped() -> None:
     assert tag("td", "<b>", class_='"><script>') == '<td class="&quot;&gt;&lt;script&gt;">&lt;b&gt;</td>'
+
+
+def test_what_a_reader_would_take_for_a_failure(manifest: Callable[..., Manifest], plan: dict[str, Any]) -> None:
+    unused = {"source": "calib.npz", "samples": 0, "method": "percentile", "sha256": None}
+    shown = Page(render(manifest(calibration=unused), plan)).text
+    assert "not used" in shown and "percentile" not in shown
+    assert "Not known: onnxruntime has no profiler." in shown
+    half = manifest().precision.model_dump() | {"precision": "fp16", "int8_ops": 0, "float_ops": 8, "fp16_ops": 3}
+    shown = Page(render(manifest(precision=half), plan)).text
+    assert "3 of 8 in FP16 (stored)" in shown and "in INT8" not in shown.partition("What runs")[0]

@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-from dsedge.bundle import Bundle, Manifest
+from dsedge.bundle import Bundle, Gate, Manifest
 from dsedge.report import summary
-from dsedge.report.terminal import bundle_summary, comparison_table, verification
+from dsedge.report.terminal import bundle_summary, comparison_table, table, verification
 
 HOSTILE = "[red]a[/red][link=http://x]\x1b[31m\nb"
 SHOWN = "[red]a[/red][link=http://x]\\x1b[31m\\nb"
@@ -27,7 +27,7 @@ def test_summary_says_everything(bundle: Callable[..., Bundle]) -> None:
     for words in (
         "raspberry-pi -> raspberry-pi-5",
         "onnxruntime 1.31.1, variant arm-dotprod",
-        "top1 98.61 -> 98.33, drop 0.28, 360 samples",
+        "top1 98.61 -> 98.33, drop 0.28 points, 360 samples",
         "SQNR 35.1 dB",
         "400 kB -> 100 kB (x4.0)",
         "4 -> 1.60 ms (x2.50)",
@@ -45,7 +45,7 @@ def test_candidates_stand_in_a_table(bundle: Callable[..., Bundle], several: Man
     costs = [cost.model_dump() for cost in several.costs]
     lines = text(bundle_summary(bundle(candidates=rows, costs=costs))).splitlines()
     assert any("slowest" in line and "QLinearConv 'conv_1' 26%" in line for line in lines)
-    winner = next(line for line in lines if line.startswith(" onnxruntime 1.31.1   INT8"))
+    winner = next(line for line in lines if line.startswith(" onnxruntime 1.31.1  INT8"))
     for words in ("35.1", "98.33", "1.60", "0.05", "100 kB"):
         assert words in winner, words
     assert any(line.startswith("onnxruntime 1.31.1 INT8  the fastest that passes its gates") for line in lines)
@@ -55,7 +55,58 @@ def test_candidates_stand_in_a_table(bundle: Callable[..., Bundle], several: Man
     )
     assert any("litert 2.3.0" in line and "slower than the fastest float" in line for line in lines)
     assert any("openvino 2026.2" in line and "DS401: the graph cannot be written" in line for line in lines)
-    assert "IQR" not in text(bundle_summary(bundle("one", candidates=rows[:1]))), "one runtime: nothing to choose"
+    assert "IQR" not in text(bundle_summary(bundle("one", candidates=rows[:1]))), "one artifact: nothing to choose"
+
+
+def test_why_a_runtime_has_no_int8_and_what_was_not_timed(bundle: Callable[..., Bundle], several: Manifest) -> None:
+    reason = "nothing in the model can run in INT8 on litert"
+    rows: list[dict[str, Any]] = [
+        several.candidates[0].model_dump() | {"median_ms": None, "iqr_ms": None},
+        {"runtime": "litert", "version": "2.3.0", "precision": "int8", "reason": reason},
+    ]
+    shown = text(bundle_summary(bundle(candidates=rows)), 80)
+    assert f"litert 2.3.0 INT8        {reason}" in shown and "not timed here" in shown
+
+
+def test_tables_fold_between_words_and_are_never_cut() -> None:
+    rows = [
+        ("node_Conv_124", "GlobalAveragePool", "RESHAPE #1, CONV_2D #2", "INT8", "CONV_2D or DEPTHWISE_CONV_2D, per")
+    ]
+    shown = text(table(("operator", "type", "becomes", "precision", "because"), rows), 80)
+    words = shown.split()
+    assert set("node_Conv_124 GlobalAveragePool RESHAPE CONV_2D DEPTHWISE_CONV_2D, because".split()) <= set(words)
+    narrow = text(table(("operator", "because"), [("a" * 60, "b" * 60)]), 40)
+    assert narrow.count("a") == 62 and narrow.count("b") == 61, "letters fold, and none is lost"
+
+
+def test_units_and_bounds_of_metrics(manifest: Callable[..., Manifest]) -> None:
+    sqnr = {"name": "sqnr", "float": 200.0, "quantized": 26.64, "drop": 4.66, "samples": 8}
+    [line] = summary.accuracy(manifest(metrics=[sqnr]))
+    assert line == "sqnr identical -> 26.64 dB, drop 4.66 percent of noise, 8 samples"
+    gate = Gate(name="sqnr_drop", limit=10, value=4.66, passed=True)
+    assert (summary.value(gate), summary.limit(gate)) == ("4.66 percent of noise", "10 percent of noise")
+
+
+def test_the_float_artifact_is_not_praised_for_being_itself(manifest: Callable[..., Manifest]) -> None:
+    made = manifest(
+        precision=manifest().precision.model_dump() | {"precision": "float32", "int8_ops": 0, "float_ops": 8}
+    )
+    assert summary.accuracy(made) == ["top1 98.61, the float artifact's, 360 samples"]
+    assert summary.fidelity(made).startswith("identical: the float artifact is")
+    assert summary.operators(made) == "8 in float"
+
+
+def test_the_float_baseline_of_another_runtime_is_named(manifest: Callable[..., Manifest]) -> None:
+    rows = [row.model_dump() for row in manifest().latency]
+    rows[1]["runtime"] = "litert 2.3.0"
+    assert summary.latency(manifest(latency=rows)) == "4 ms (onnxruntime 1.31.1 float) -> 1.60 ms (x2.50)"
+
+
+def test_costs_without_a_profiler_and_by_type(manifest: Callable[..., Manifest]) -> None:
+    assert summary.costs(manifest(), 3) == "not known: onnxruntime has no profiler"
+    by_type = [{"node": "", "op": "Conv", "operators": 53, "ms": 2.0, "share": 0.9}]
+    assert summary.costs(manifest(costs=by_type), 3) == "Conv 53 operators 90%"
+    assert summary.costs(manifest(latency=[]), 3) == ""
 
 
 def test_the_distance_from_the_graph_is_told_in_steps(bundle: Callable[..., Bundle]) -> None:
@@ -109,6 +160,10 @@ def test_comparison_has_a_row_for_each_bundle(bundle: Callable[..., Bundle], unm
 
 
 def test_verification(bundle: Callable[..., Bundle]) -> None:
-    found: Mapping[str, Any] = {"sqnr_db": [None], "max_abs_from_expected": 0.0, "agreement": [1.0]}
-    shown = text(verification(bundle(), found))
-    assert "no difference" in shown and "100.0%" in shown and "2 files" in shown
+    found: Mapping[str, Any] = {"sqnr_db": [None], "max_abs_from_expected": 0.0, "agreement": [1.0], "samples": 4}
+    made = bundle()
+    shown = text(verification(made, found))
+    assert "no difference on 4 golden samples" in shown and "2 files" in shown and "100.0%" not in shown
+    assert "50.0% of the lengths of y" in text(verification(made, {**found, "agreement": [0.5]}))
+    ids = made.manifest.model.model_dump() | {"outputs": [{"name": "ids", "dtype": "int64", "shape": [1]}]}
+    assert "100.0% of the values of ids" in text(verification(bundle("ids", model=ids), found))

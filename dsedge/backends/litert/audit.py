@@ -69,7 +69,7 @@ def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
     floats = [n for n in plan.nodes.values() if n.precision in ("float", "fp16")]
     lost = [n for n in planned if n.name in unmatched or n.head in unmatched]
     silent = [n.name for n in floats if any(o.precision == "int8" for o in _doing(n, by_node.get(n.name, [])))]
-    summary = f"{len(planned) - len(lost)} operators run in INT8"
+    summary = f"operators in INT8: {len(planned) - len(lost)}"
     if unmatched:
         summary += f"; {len(unmatched)} planned in INT8 run in float"
     if silent:

@@ -54,7 +54,7 @@ def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
     lost = {n.name for n in planned if n.name in unmatched or n.head in unmatched}
     matches, why = target.matches_host()
     int8_ops, int4_ops = len(planned) - len(lost), len(blocks) - len(unmatched.keys() & set(blocks))
-    counts = f"{int8_ops} operators run in INT8" + (f" and {int4_ops} on INT4 weights" if blocks else "")
+    counts = f"operators in INT8: {int8_ops}" + (f", on INT4 weights: {int4_ops}" if blocks else "")
     found_here = f"the Q/DQ patterns of {int8_ops + int4_ops} operators match"
     summary = counts if matches else f"not audited here: {why}; {found_here}"
     if unmatched:

@@ -80,7 +80,7 @@ def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:
         if held:
             lowered[node.name] = ", ".join(f"{operator.kind} {operator.precision}" for operator in held)
     lost = [n for n in planned if n.name in unmatched or n.head in unmatched]
-    summary = f"{len(planned) - len(lost)} operators run in {name}"
+    summary = f"operators in {name}: {len(planned) - len(lost)}"
     if unmatched:
         summary += f"; {len(unmatched)} planned in {name} run in float"
     halved = sum(n.precision == "fp16" for n in plan.nodes.values())

@@ -14,7 +14,8 @@ import numpy as np
 
 LEVELS = 2**14
 """None of the numbers that the plugin takes for a quantizer's: 16, 255, 256, 65536 and the like."""
-_MONOTONE = ("Relu", "Clamp")
+_PASSED = ("Relu", "Clamp", "Concat")
+"""Operators that a quantizer behind them may as well stand before: the plugin moves it."""
 
 
 def merge_sums(model: Any) -> int:
@@ -48,12 +49,12 @@ def merge_sums(model: Any) -> int:
 
 
 def _quantizer_behind(node: Any) -> Any | None:
-    """The FakeQuantize that alone reads a sum, perhaps behind an activation that keeps its order."""
+    """The FakeQuantize that alone reads a sum, perhaps behind operators that it may as well stand before."""
     while len(readers := list(node.output(0).get_target_inputs())) == 1:
         node = readers[0].get_node()
         if node.get_type_name() == "FakeQuantize":
             return node
-        if node.get_type_name() not in _MONOTONE:
+        if node.get_type_name() not in _PASSED:
             break
     return None
 

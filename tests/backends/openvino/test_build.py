@@ -9,13 +9,15 @@ import onnx
 import onnx_ir as ir
 import pytest
 from flow import quantized
-from graphs import Net, chain, inverted_residual, residual
+from graphs import Net, chain, image, inverted_residual, residual
 
 pytest.importorskip("openvino")
 
 import dsedge
 from dsedge.backends import openvino as backend
 from dsedge.backends.openvino.audit import executed
+from dsedge.backends.openvino.convert import convert
+from dsedge.backends.openvino.sums import merge_sums
 from dsedge.errors import BundleError
 from dsedge.inspect import inspect_artifact
 from dsedge.model import Model
@@ -31,8 +33,18 @@ CONTRACT = backend.contract(TARGET)
 on_host = pytest.mark.skipif(not TARGET.matches_host()[0], reason=TARGET.matches_host()[1])
 
 
+def joined() -> Model:
+    """A bottleneck of YOLOv5: its sum goes into a Concat, and the quantizer stands behind that."""
+    net = image()
+    x = net.conv("x", 16, act="SiLU")
+    total = net.op("Add", x, net.conv(net.conv(x, 16, 1, act="SiLU"), 16, act="SiLU"))
+    y = net.op("Concat", total, net.conv("x", 16, 1, act="SiLU"), axis=1)
+    net.channels[y] = 32
+    return net.model(net.head(net.conv(y, 32, 1, act="SiLU")))
+
+
 @on_host
-@pytest.mark.parametrize("source", [residual, inverted_residual])
+@pytest.mark.parametrize("source", [residual, inverted_residual, joined])
 def test_sums_are_inside_of_convolutions(source: object, tmp_path: Path) -> None:
     m = quantized(source(), CONTRACT)  # type: ignore[operator]
     operators = executed(backend.build(m.model, tmp_path).main)
@@ -40,6 +52,10 @@ def test_sums_are_inside_of_convolutions(source: object, tmp_path: Path) -> None
     assert sums
     for node in sums:
         assert {o.kind for o in operators if o.holds(node)} == {"Convolution"}
+
+
+def test_a_quantizer_behind_a_concat_counts_for_the_sum_before_it() -> None:
+    assert merge_sums(convert(quantized(joined(), CONTRACT).model)) == 1
 
 
 @on_host
