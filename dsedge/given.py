@@ -8,6 +8,7 @@ from pathlib import Path
 from dsedge import gates
 from dsedge.accuracy import Judge
 from dsedge.backends.base import Backend
+from dsedge.bundle import Gate
 from dsedge.candidate import Baseline, Tried, verified
 from dsedge.errors import LoadError
 from dsedge.model import Model
@@ -79,4 +80,7 @@ def accept(
         found = verified(plan, artifact, model.graph, audit, base, backend, judge, 0, codes)
     limit = judge.max_drop if judge else None
     accuracy = [gates.accuracy_gate(found.metric, limit)] if found.metric and limit is not None else []
+    if audit.performed and not audit.int8_ops and not audit.int4_ops:
+        note = f"nothing of it runs in INT8 on {backend.NAME}"
+        accuracy.append(Gate(name="int8", limit=1, value=0, passed=False, note=note))
     return Tried(replace(found, gates=accuracy, notes=notes), {}, 0, notes, tries=1)

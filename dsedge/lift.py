@@ -64,8 +64,11 @@ def lift_slow(entries: list[Entry], raced: list[Entry], target: Target, steps: S
 
 def _lifted(entry: Entry, judged: Entry, steps: Steps) -> tuple[Tried | None, str]:
     """A runtime's artifact with slow nodes in float and their names, or None and why there is none."""
-    eight = judged.tries[0].found
-    if eight is None or not eight.latency or all(node.precision != "int8" for node in eight.plan.nodes.values()):
+    first = judged.tries[0]
+    eight = first.found
+    if eight is None or all(node.precision != "int8" for node in eight.plan.nodes.values()):
+        return None, "nothing was lifted, because nothing is INT8 there"
+    if not eight.latency:
         return None, "nothing was lifted, because no INT8 artifact passed the accuracy gate"
     if entry.again is None:
         return None, "nothing was lifted, because the model came quantized: placement is its own"
@@ -82,10 +85,10 @@ def _lifted(entry: Entry, judged: Entry, steps: Steps) -> tuple[Tried | None, st
     more = f" and {len(slow) - _NAMED} more" if len(slow) > _NAMED else ""
     names = f"{count} ({', '.join(list(slow)[:_NAMED])}{more})"
     try:
-        tried = entry.again({**judged.tries[0].lifted, **slow})
+        tried = entry.again({**first.lifted, **slow})
     except DsedgeError as error:
         return None, f"returning {names} to float failed: {error.code}: {error.what}"
-    return replace(tried, about=f"{count} in float"), names
+    return replace(tried, about=f"{count} in float", blamed=first.blamed + tried.blamed), names
 
 
 def _least(profiles: Sequence[list[Cost]]) -> list[Cost]:
@@ -97,7 +100,9 @@ def _least(profiles: Sequence[list[Cost]]) -> list[Cost]:
 def _told(entry: Entry, names: str) -> str:
     """What came of lifting nodes, from the times of both artifacts in one race."""
     before, after = entry.tries[0].found, entry.tries[-1].found
-    if before is None or after is None or not after.latency:
+    if after is None:
+        return f"returning {names} to float leaves nothing in INT8: that is the float artifact"
+    if before is None or not after.latency:
         return f"returning {names} to float did not help: accuracy is lost all the same"
     old, new = before.latency[-1].median_ms, after.latency[-1].median_ms
     gain = f"gained {100 * (1 - new / old):.0f}%" if new < old else "did not help"

@@ -273,7 +273,7 @@ def _observe(
         observers |= known
         statistics.samples = before.samples
         missing = [name for name in missing if name not in known]
-    said = [f"{len(known)} values were observed for another runtime already"] if known else []
+    said = [f"{len(known)} values were observed before, for another artifact"] if known else []
     if not missing:
         return said
     digest = data.sha256()
@@ -283,7 +283,6 @@ def _observe(
         values=sorted(missing),
         data=digest,
         histogram=method != "minmax" and (BINS, BINNED),
-        optimized=False,
     )
     if digest is not None and data.samples is not None and (arrays := cache.load(name)) is not None:
         found = Observer.unpack(arrays)

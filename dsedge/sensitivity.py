@@ -4,15 +4,14 @@ A gain has a price: weights that are four times as large again. A small layer th
 hundred times its size is the better choice, so gains are ranked by the byte. That is so among gains that count: many
 layers that gain next to nothing would cost the tries that the one to blame needs.
 
-Gains do not add up: the values between two layers stay codes until both are float. So what several gain is measured,
-and the ranking is made anew for every try.
+Gains do not add up: the values between two layers stay codes until both are float. So nodes are taken one by one, and
+behind each of them the gains of those are measured again that now free other edges than before.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +22,7 @@ import onnx_ir as ir
 from dsedge.backends.base import Predict
 from dsedge.data import Batch
 from dsedge.quant.plan import QuantPlan
-from dsedge.quant.switch import quantized_edges, with_reals
+from dsedge.quant.switch import Edge, quantized_edges, with_reals
 from dsedge.verify import predictor, run_all, sqnr_by_output
 
 LEAST_SHARE = 0.1
@@ -58,28 +57,32 @@ class Gain:
             samples: a few calibration samples.
             folder: for the graphs.
         """
-        self._plan, self._without, self._graph, self._samples = plan, without, model.graph, samples
+        self._without, self._graph, self._samples = without, model.graph, samples
         self._folder = folder
         self._edges = quantized_edges(model.graph, plan)
         both, self._reals = with_reals(quantized, model, self._edges)
         ir.save(both, folder / "model.onnx", external_data="weights")
         self._proto = onnx.load(folder / "model.onnx", load_external_data=False)
         self._reference = run_all(predictor(model), samples)
-        self._before = self._noise(plan)
+        self._before = self._noise(set())
 
     def __call__(self, *nodes: str) -> float:
         """From below 0, where the noise grows, to 1; 0 when there is no noise."""
-        return 1 - self._noise(self._without(nodes)) / self._before if self._before else 0.0
+        return 1 - self._noise(self.freed(*nodes)) / self._before if self._before else 0.0
 
-    def _noise(self, plan: QuantPlan) -> float:
-        ratios = sqnr_by_output(self._reference, run_all(self._predictor(plan), self._samples))
+    def freed(self, *nodes: str) -> set[Edge]:
+        """The edges that carry real numbers then."""
+        return self._edges - quantized_edges(self._graph, self._without(nodes))
+
+    def _noise(self, freed: set[Edge]) -> float:
+        ratios = sqnr_by_output(self._reference, run_all(self._predictor(freed), self._samples))
         return max((10 ** (-ratio / 10) for ratio in ratios if ratio is not None), default=0.0)
 
-    def _predictor(self, plan: QuantPlan) -> Predict:
+    def _predictor(self, freed: set[Edge]) -> Predict:
         proto = onnx.ModelProto()
         proto.CopyFrom(self._proto)
         nodes = {node.name: node for node in proto.graph.node}
-        for name, index in self._edges - quantized_edges(self._graph, plan):
+        for name, index in freed:
             if name:
                 nodes[name].input[index] = self._reals[name, index]
             else:
@@ -92,7 +95,7 @@ class Gain:
 
 def worst(
     nodes: Sequence[str],
-    gain: Callable[..., float],
+    gain: Gain,
     *,
     prices: Mapping[str, int],
     goal: float,
@@ -103,21 +106,33 @@ def worst(
 
     Args:
         nodes: names of INT8 nodes, one at least.
-        gain: a `Gain`.
+        gain: measures what some of them gain together.
         prices: node -> bytes of its weights in float.
         goal: share of the noise that is to go.
-        most: how many nodes are taken where fewer do not reach the goal.
+        most: how many nodes are taken where fewer do not reach the goal, one at least.
         progress: called with how many nodes are measured, and how many there are.
     """
     gained: dict[str, float] = {}
+    chosen: list[str] = []
     with ThreadPoolExecutor(min(os.cpu_count() or 1, WORKERS)) as pool:
         for name, share in zip(nodes, pool.map(gain, nodes), strict=True):
             gained[name] = share
             if progress:
                 progress(len(gained), len(nodes))
-    order = ranked(gained, prices)
-    fewer = range(1, min(most, len(order)))
-    return order[: 1 + bisect_left(fewer, goal, key=lambda count: gain(*order[:count]))]
+        own = {name: gain.freed(name) for name in nodes}
+        while gained:
+            best = ranked(gained, prices)[0]
+            del gained[best]
+            chosen.append(best)
+            reached = gain(*chosen)
+            if reached >= goal or len(chosen) >= most:
+                break
+            free = gain.freed(*chosen)
+            before, own = own, {name: gain.freed(*chosen, name) - free for name in gained}
+            again = [name for name in gained if own[name] != before[name]]
+            for name, share in zip(again, pool.map(lambda name: gain(*chosen, name), again), strict=True):
+                gained[name] = share - reached
+    return chosen
 
 
 def ranked(gained: Mapping[str, float], prices: Mapping[str, int]) -> list[str]:

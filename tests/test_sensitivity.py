@@ -72,19 +72,28 @@ def test_what_gains_little_comes_last_whatever_it_costs() -> None:
     assert ranked({"a": -1.0, "b": 0.0}, {"a": 1, "b": 1}) == ["b", "a"]
 
 
+class Scripted:
+    """Gains of four nodes, of which c and d are worth most together: an edge between them is freed by both."""
+
+    def __init__(self) -> None:
+        self.measured: list[str] = []
+
+    def __call__(self, *nodes: str) -> float:
+        self.measured.append("".join(nodes))
+        alone = {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.02}
+        return sum(alone[node] for node in nodes) + 0.25 * (set("cd") <= set(nodes))
+
+    def freed(self, *nodes: str) -> set[tuple[str, int]]:
+        return {(node, 1) for node in nodes} | ({("d", 0)} if set("cd") <= set(nodes) else set())
+
+
 @pytest.mark.parametrize(
-    ("goal", "most", "chosen"), [(0.1, 4, "a"), (0.45, 4, "ab"), (0.75, 4, "abc"), (0.9, 4, "abcd"), (0.9, 2, "ab")]
+    ("goal", "most", "chosen"), [(0.1, 4, "c"), (0.5, 4, "cd"), (0.7, 4, "cdb"), (0.9, 4, "cdba"), (0.9, 2, "cd")]
 )
 def test_as_many_are_taken_as_reach_the_goal(goal: float, most: int, chosen: str) -> None:
-    """Together a, b and c gain more than one by one."""
-    alone = {"a": 0.3, "b": 0.2, "c": 0.1, "d": 0.01}
-    told: list[tuple[int, int]] = []
-
-    def gain(*nodes: str) -> float:
-        return sum(alone[node] for node in nodes) + 0.2 * (set("abc") <= set(nodes))
-
+    gain, told = Scripted(), []
     found = worst(
-        "dcba",
+        "abcd",
         gain,
         prices=dict.fromkeys("abcd", 1),
         goal=goal,
@@ -93,3 +102,9 @@ def test_as_many_are_taken_as_reach_the_goal(goal: float, most: int, chosen: str
     )
     assert found == list(chosen)
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_only_gains_that_a_choice_changes_are_measured_again() -> None:
+    gain = Scripted()
+    worst("abcd", gain, prices=dict.fromkeys("abcd", 1), goal=0.9, most=4)
+    assert sorted(gain.measured) == ["a", "b", "c", "c", "cd", "cd", "cdb", "cdba", "d"]

@@ -30,9 +30,6 @@ def calibrate(
 ) -> tuple[dict[str, Observer], int]:
     """Observe values of a float model over samples.
 
-    The graph runs as it is written. Optimized, it would be fused around the values that are looked at, and sums rounded
-    in another order: what is seen of a value would depend on which others are asked for, and so on the runtime.
-
     Args:
         model: the normalized float model.
         values: names of the activations to observe.
@@ -51,7 +48,7 @@ def calibrate(
     observers = {name: Observer(histogram=method != "minmax") for name in values}
     inputs = {v.name: v for v in model.graph.inputs}
     computed = [name for name in values if name not in inputs]
-    session = open_session(exposing(model, computed), optimize=False)
+    session = open_session(exposing(model, computed))
     samples = 0
     for batch in batches:
         results = session.run(computed, batch.feeds) if computed else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Literal
 
 from rich import box
@@ -44,7 +45,8 @@ class _Fitted:
 
     def _widths(self, room: int) -> list[int]:
         """The widest column gives way first, down to its longest word; no column is ever cut."""
-        columns = [[cell(head.rstrip("#")), *cells] for head, *cells in zip(self.columns, *self.rows, strict=True)]
+        heads = [cell(head.rstrip("#")) for head in self.columns]
+        columns = list(zip_longest(heads, *self.rows, fillvalue=Text()))  # a row may end early
         words = [max(cell_len(word) for text in column for word in text.plain.split() or [""]) for column in columns]
         widths = [max(text.cell_len for text in column) for column in columns]
         while sum(widths) + 2 * len(widths) > room and max(widths) > 1:

@@ -113,17 +113,3 @@ def test_inputs_and_outputs_are_calibrated_like_any_value() -> None:
         m = quantized(model)
         assert {spec.name for spec in model.inputs} <= set(m.plan.values)
         assert all(value.qparams is not None for value in m.plan.values.values())
-
-
-def test_what_is_seen_of_a_value_does_not_depend_on_what_else_is_looked_at() -> None:
-    """Fused around the values that are looked at, sums would be rounded in another order."""
-    net = Net(x=(1, 16, 14, 14))
-    y = net.conv(net.conv(net.conv("x", 32, act="Relu"), 32, act="Relu"), 32, act="Relu")
-    model = normalize(net.model(y))[0]
-    names = [node.outputs[0].name or "" for node in model.graph.graph]
-    batches = samples(model, 2)
-    every, _ = calibrate(model.graph, names, batches, "mse")
-    for name in names:
-        alone, _ = calibrate(model.graph, [name], batches, "mse")
-        assert (alone[name].low, alone[name].high) == (every[name].low, every[name].high)
-        np.testing.assert_array_equal(alone[name].counts, every[name].counts)

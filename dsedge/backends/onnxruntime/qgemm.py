@@ -10,9 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from dsedge.backends.onnxruntime.blocks import DOMAIN
+from dsedge.quant.conditions import gemm_axis
 
 _TAKEN_UP = "Elu HardSigmoid LeakyRelu Relu Selu Sigmoid Softplus Softsign Tanh ThresholdedRelu".split()
-_KEPT = ("alpha", "transA", "transB")
 
 
 def before_activation(node: ir.Node) -> tuple[ir.Node, ...] | None:
@@ -26,21 +26,39 @@ def before_activation(node: ir.Node) -> tuple[ir.Node, ...] | None:
         return None
     found = [value.producer() for value in node.inputs if value is not None]
     pairs = tuple(dq for dq in found if dq is not None and dq.op_type == "DequantizeLinear" and len(dq.inputs) == 3)
-    return pairs if len(pairs) == len(node.inputs) and _on_the_grid(*pairs) else None
+    return pairs if len(pairs) == len(node.inputs) and _as_qgemm_takes(node, *pairs) else None
 
 
-def _on_the_grid(x: ir.Node, weight: ir.Node, bias: ir.Node | None = None) -> bool:
-    """Whether the bias has the scale of the product, as QGemm takes it: a model that came quantized may differ."""
-    scales = [dq.inputs[1].const_value for dq in (x, weight, bias) if dq is not None and dq.inputs[1] is not None]
-    if bias is None or any(scale is None for scale in scales):
-        return bias is None
-    of_x, of_weight, of_bias = (scale.numpy() for scale in scales if scale is not None)
-    return np.allclose(of_bias, of_x * of_weight, rtol=1e-5, atol=0)
+def _as_qgemm_takes(node: ir.Node, x: ir.Node, weight: ir.Node, bias: ir.Node | None = None) -> bool:
+    """Whether QGemm computes the same: a model that came quantized may scale, or lie, in other ways."""
+    factors = [node.attributes.get_float(name, 1.0) for name in ("alpha", "beta")]
+    transposed = node.attributes.get_int("transA", 0)
+    if factors != [1.0, 1.0] or transposed:
+        return False
+    types = [dq.inputs[2].dtype for dq in (x, weight) if dq.inputs[2] is not None]
+    if types not in ([ir.DataType.INT8] * 2, [ir.DataType.UINT8] * 2, [ir.DataType.UINT8, ir.DataType.INT8]):
+        return False
+    of_x, of_weight, *of_bias = (_scale(dq) for dq in (x, weight, bias) if dq is not None)
+    if of_x is None or of_weight is None or of_x.size > 1:
+        return False
+    axis, block = weight.attributes.get_int("axis", 1) % 2, weight.attributes.get_int("block_size", 0)
+    if of_weight.size > 1 and (block or axis != gemm_axis(node)):
+        return False
+    product = of_x * of_weight
+    return all(
+        own is not None and own.size in (1, product.size) and np.allclose(own, product, rtol=1e-5, atol=0)
+        for own in of_bias
+    )
+
+
+def _scale(dq: ir.Node) -> np.ndarray | None:
+    scale = dq.inputs[1].const_value if dq.inputs[1] is not None else None
+    return None if scale is None else scale.numpy()
 
 
 def qgemm(node: ir.Node, pairs: tuple[ir.Node, ...]) -> ir.Node:
     """QGemm on codes, with the result in float; it is not in the graph yet. Its bias is on the scale of the product."""
     x, weight, *bias = pairs
     inputs = [*x.inputs, *weight.inputs, *(dq.inputs[0] for dq in bias)]
-    attributes = {name: node.attributes[name] for name in _KEPT if name in node.attributes}
+    attributes = {"transB": node.attributes.get_int("transB", 0)}
     return ir.node("QGemm", inputs, attributes, domain=DOMAIN, name=node.name)

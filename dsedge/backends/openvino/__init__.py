@@ -16,6 +16,8 @@ from dsedge.backends.openvino.profile import profile
 from dsedge.backends.openvino.sums import merge_sums
 from dsedge.backends.openvino.support import unsupported
 from dsedge.bench.runner import load_openvino as load
+from dsedge.errors import BuildError
+from dsedge.session import first_line
 from dsedge.target import Target
 
 __all__ = [
@@ -59,12 +61,18 @@ def build(model: ir.Model, folder: Path) -> Artifact:
 
     With weights in float16, all that is float is stored so. With nodes in bfloat16 too: the file is half as large, and
     what is rounded to bfloat16 when it is loaded has lost next to nothing.
+
+    Raises:
+        BuildError: DS401 when the frontend cannot read the graph.
     """
     import openvino
 
     plain = without_roundings(model)
     rounds = plain is not model
-    converted = convert(plain)
+    try:
+        converted = convert(plain)
+    except Exception as error:  # of many types
+        raise BuildError("DS401", "OpenVINO cannot convert the graph", because=first_line(error)) from error
     merge_sums(converted)
     add_biases(converted)
     if rounds:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dsedge.backends.base import Artifact, Audit
 from dsedge.bench.runner import compile_openvino
+from dsedge.errors import VerifyError
 from dsedge.quant.plan import NodePlan, QuantPlan
+from dsedge.session import first_line
 from dsedge.target import Target
 
 _RUNS_IN = {"int8": ("u8", "i8"), "bf16": ("bf16",)}
@@ -40,15 +43,41 @@ class Executed:
 
 
 def executed(path: Path) -> list[Executed]:
-    """What the plugin executes on this machine, in its order; constants, inputs and outputs too."""
+    """What the plugin executes on this machine, in its order; constants, inputs and outputs too.
+
+    Raises:
+        VerifyError: DS502 when the plugin refuses it.
+    """
+    try:
+        compiled = compile_openvino(path, 1)
+    except RuntimeError as error:
+        raise VerifyError("DS502", "OpenVINO refuses the model", because=first_line(error)) from error
     found = []
-    for op in compile_openvino(path, 1).get_runtime_model().get_ordered_ops():
-        info = op.get_rt_info()
-        kind, precision, names = (
-            info[key].astype(str) for key in ("layerType", "runtimePrecision", "originalLayersNames")
-        )
-        found.append(Executed(kind, "f32" if precision == "f16" else precision, f",{names},"))
+    for op in compiled.get_runtime_model().get_ordered_ops():
+        precision = _precision(op)
+        names = _said(op, "originalLayersNames")
+        found.append(Executed(_said(op, "layerType"), "f32" if precision == "f16" else precision, f",{names},"))
     return found
+
+
+def _precision(op: Any) -> str:
+    """What an operator computes in: of a Subgraph the plugin gives the type of one of its inputs, a mask perhaps."""
+    own = _said(op, "runtimePrecision")
+    if _said(op, "layerType") != "Subgraph":
+        return own
+    reads = [port.get_source_output().get_node() for port in op.inputs()]
+    if any(_said(read, "layerType") == "Const" and _said(read, "outputPrecisions") == "i8" for read in reads):
+        return "i8"  # weights of products that it holds
+    numbers = [
+        _said(read, "outputPrecisions").partition(",")[0]
+        for read in reads
+        if _said(read, "layerType") != "Const" and _said(read, "runtimePrecision") != "boolean"
+    ]
+    return numbers[0] if own == "u8" and numbers and "u8" not in numbers else own
+
+
+def _said(op: Any, key: str) -> str:
+    return str(op.get_rt_info()[key].astype(str))
 
 
 def audit(artifact: Artifact, plan: QuantPlan, target: Target) -> Audit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx_ir as ir
@@ -47,12 +48,30 @@ def test_between_quantizers_the_optimizer_is_left_to_it() -> None:
     assert all(node.op_type != "QGemm" for node in lower(m.model).graph)
 
 
-def test_a_bias_on_another_grid_is_left_as_it_is() -> None:
-    m = quantized(perceptron("Relu"), contract("x86-vnni"))
-    gemm = next(node for node in m.model.graph if node.op_type == "Gemm")
-    bias = gemm.inputs[2]
-    assert bias is not None and bias.producer() is not None
-    scale = bias.producer().inputs[1]  # type: ignore[union-attr]
+def _bias_on_another_grid(gemm: ir.Node) -> None:
+    dq = gemm.inputs[2].producer()  # type: ignore[union-attr]
+    scale = dq.inputs[1]  # type: ignore[union-attr]
     assert scale is not None and scale.const_value is not None
     scale.const_value = ir.tensor(scale.const_value.numpy() * 2, name=scale.name)
+
+
+def _weight_along_the_other_axis(gemm: ir.Node) -> None:
+    dq = gemm.inputs[1].producer()  # type: ignore[union-attr]
+    assert dq is not None
+    dq.attributes["axis"] = ir.AttrInt64("axis", 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _bias_on_another_grid,
+        _weight_along_the_other_axis,
+        lambda gemm: gemm.attributes.add(ir.AttrFloat32("alpha", 0.5)),
+        lambda gemm: gemm.attributes.add(ir.AttrFloat32("beta", 2.0)),
+    ],
+)
+def test_what_qgemm_would_compute_otherwise_is_left_as_it_is(change: Callable[[ir.Node], None]) -> None:
+    """A model that came quantized may hold such layers."""
+    m = quantized(perceptron("Relu"), contract("x86-vnni"))
+    change(next(node for node in m.model.graph if node.op_type == "Gemm"))
     assert all(node.op_type != "QGemm" for node in lower(m.model).graph)

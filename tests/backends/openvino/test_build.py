@@ -18,7 +18,7 @@ from dsedge.backends import openvino as backend
 from dsedge.backends.openvino.audit import executed
 from dsedge.backends.openvino.convert import convert
 from dsedge.backends.openvino.sums import merge_sums
-from dsedge.errors import BundleError
+from dsedge.errors import BundleError, VerifyError
 from dsedge.inspect import inspect_artifact
 from dsedge.model import Model
 from dsedge.passes.normalize import normalize
@@ -130,3 +130,18 @@ def test_support_names_all_nodes_and_what_is_wrong_with_them() -> None:
     assert set(found) >= {"Conv", "Bogus"}
     assert "auto_pad" in found["Conv"].reason
     assert found["Bogus"].node == "n_Bogus"
+
+
+@on_host
+def test_products_that_are_fused_into_one_kernel_count_as_what_they_compute_in(tmp_path: Path) -> None:
+    """Small ones become a Subgraph, of which the plugin gives the type of its input."""
+    net = Net(x=(4, 256))
+    m = quantized(net.model(net.gemm(net.op("Relu", net.gemm("x", 256, 256)), 256, 256)), CONTRACT)
+    found = backend.audit(backend.build(m.model, tmp_path), m.plan, TARGET)
+    assert (found.unmatched, found.int8_ops) == ({}, 3)
+
+
+def test_what_the_plugin_refuses_has_a_code(tmp_path: Path) -> None:
+    (tmp_path / "model.xml").write_text("<net/>")
+    with pytest.raises(VerifyError, match="DS502"):
+        executed(tmp_path / "model.xml")
