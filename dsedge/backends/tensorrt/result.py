@@ -54,6 +54,7 @@ class Golden(_Record):
     """The golden outputs, as `runner.compare` gives them."""
 
     sqnr_db: Annotated[list[_Finite | None], Field(max_length=1000)]
+    identical: Annotated[list[bool], Field(max_length=1000)]
     numbers: list[Annotated[int, Field(ge=0)]]
     agreement: list[Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]]
     max_abs_from_expected: Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -129,7 +129,7 @@ def small(
     folder.mkdir()
     graph(folder / "model.fp32.onnx", {"x": (kind, shape)}, node)
     finish(folder, graphs=[Graph(file="model.fp32.onnx", precision="int8", typing="weak")], int8_nodes=[], **changes)
-    specs = {"inputs": [{"name": "x"}], "outputs": [{"name": "y"}]}
+    specs = {"inputs": [{"name": "x", "shape": shape}], "outputs": [{"name": "y"}]}
     files = [{"path": "model.fp32.onnx", "role": "model"}]
     manifest = {"files": files, "model": specs, "runtime": {"name": "tensorrt"}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
