@@ -1,4 +1,4 @@
-"""2:4 structured sparsity, and the builder flags that a graph and a GPU call for.
+"""2:4 structured sparsity.
 
 From Ampere on a tensor core skips the zeros of weights of which, in every four along the axis that is summed over, two
 or more are zero (Mishra et al., "Accelerating Sparse Deep Neural Networks", 2021). TensorRT looks for them when its
@@ -10,9 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from dsedge.backends.tensorrt.capability import capability
 from dsedge.quant.conditions import gemm_axis
-from dsedge.target import Target
 
 _GROUP, _KEPT = 4, 2
 
@@ -43,18 +41,6 @@ def is_two_of_four(weights: np.ndarray, axis: int) -> bool:
     rows = np.moveaxis(weights != 0, axis, -1)
     rows = np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, -rows.shape[-1] % _GROUP)])
     return bool((rows.reshape(-1, _GROUP).sum(axis=1) <= _KEPT).all())
-
-
-def builder_flags(target: Target, model: ir.Model) -> tuple[str, ...]:
-    """Flags of TensorRT's builder (`trt.BuilderFlag`) that a graph is to be built with on a board's GPU.
-
-    Returns:
-        "TF32" where the GPU has it: float32 products on tensor cores, with 10 bits of mantissa; "SPARSE_WEIGHTS" where
-        it skips zeros and some weights of the graph are 2:4 sparse. Precision is no flag: the graph says it.
-    """
-    if not capability(target).ampere:
-        return ()
-    return ("TF32", "SPARSE_WEIGHTS") if sparse_products(model)[0] else ("TF32",)
 
 
 def _weights(node: ir.Node) -> np.ndarray | None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from flow import quantized
 from graphs import Net
 
+import dsedge
 from dsedge.backends.tensorrt.contract import contract
-from dsedge.backends.tensorrt.sparsity import builder_flags, is_two_of_four, sparse_products
+from dsedge.backends.tensorrt.settings import read_settings
+from dsedge.backends.tensorrt.sparsity import is_two_of_four, sparse_products
 from dsedge.model import Model
 from dsedge.target import load_target
 
@@ -38,7 +42,7 @@ def test_two_of_every_four_are_zero(row: list[int], sparse: bool) -> None:
     assert is_two_of_four(np.array([row, [0] * len(row)]).T, 0) is sparse
 
 
-def test_the_flag_is_for_gpus_that_skip_zeros() -> None:
-    model = pruned().graph
-    assert builder_flags(load_target("a100"), model) == ("TF32", "SPARSE_WEIGHTS")
-    assert builder_flags(load_target("t4"), model) == ()
+@pytest.mark.parametrize(("board", "asked"), [("a100", True), ("t4", False)])
+def test_it_is_asked_for_where_the_gpu_skips_zeros(tmp_path: Path, board: str, asked: bool) -> None:
+    dsedge.compile(pruned(), target=board, calibration="random", output=tmp_path / "b")
+    assert read_settings(tmp_path / "b").sparsity is asked
