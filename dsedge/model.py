@@ -28,6 +28,9 @@ class Range(NamedTuple):
     usual: int
     greatest: int
 
+    def __str__(self) -> str:
+        return f"{self.least}:{self.usual}:{self.greatest}"
+
 
 # Operators through which a tensor keeps the meaning of its axes.
 _ELEMENTWISE = frozenset(

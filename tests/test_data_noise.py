@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from dsedge.data import open_data
 from dsedge.data.noise import LENGTH, index_bound
 from dsedge.errors import LoadError
+from dsedge.frontend.shapes import fix_shapes
 from dsedge.model import Model
 
 FLOAT, INT64, INT32, UINT8, BOOL, STRING = (
@@ -113,6 +114,11 @@ def test_random_is_seeded_and_asked_for_by_name() -> None:
     assert fixed == [(8, 4)] * 4
     state = unused(x=(FLOAT, [1, 4]), state=(FLOAT, [2, 1, 3]))
     assert len(list(open_data("random", state).batches(8))) == 32
+
+
+def test_axes_with_a_range_have_its_usual_length() -> None:
+    ranged = fix_shapes(encoder("t"), {"input_ids": "1,2:5:8"})
+    assert {batch.feeds["input_ids"].shape for batch in open_data("random", ranged).batches()} == {(1, 5)}
 
 
 def test_what_cannot_be_made_up() -> None:

@@ -84,6 +84,12 @@ def compile_(
         str | None,
         typer.Option("--output", "-o", metavar="OUT", help="Folder to write; build/<model>-<board> by default."),
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--emit", metavar="FORM", help="Write it for a server too, beside the bundle: triton, a model repository."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there already.")] = False,
     json: Json = False,
 ) -> None:
@@ -95,10 +101,15 @@ def compile_(
         hint = "give --eval DATA; --metric sqnr and --metric agreement need no labels in it"
         raise LoadError("DS145", "accuracy is measured on evaluation data, and there is none", where=option, hint=hint)
 
+    from pathlib import Path
+
     from dsedge import streaming
     from dsedge.compiler import compile
+    from dsedge.emit import emit, require_form
     from dsedge.frontend import shapes
 
+    if form is not None:
+        require_form(form, runtime)
     with progress(shown=not json) as report:
         bundle = compile(
             model,
@@ -121,13 +132,17 @@ def compile_(
             force=force,
             progress=report,
         )
-    if json:
-        failures = [gate.name for gate in bundle.manifest.failed]
-        print_json({"bundle": str(bundle.path), "failed": failures, "manifest": bundle.manifest.to_json()})
-    else:
+    if not json:
         from dsedge.report.terminal import bundle_summary
 
         show(bundle_summary(bundle))
+    emitted = None if form is None else emit(form, [bundle], Path(f"{bundle.path}-{form}"), force=force)
+    if json:
+        failures = [gate.name for gate in bundle.manifest.failed]
+        printed = {"bundle": str(bundle.path), "failed": failures, "manifest": bundle.manifest.to_json()}
+        print_json(printed | ({"emitted": emitted.to_json()} if emitted else {}))
+    elif emitted:
+        show("\n".join(emitted.lines()))
     if failed := bundle.manifest.failed:
         if json:
             raise typer.Exit(1)

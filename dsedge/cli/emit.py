@@ -23,6 +23,9 @@ def emit(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="OUT", help="The repository. Other models in it stay.")
     ] = "build/triton",
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the model on the server; that of the bundle by default.")
+    ] = None,
     max_batch: Annotated[
         int | None,
         typer.Option(
@@ -38,7 +41,8 @@ def emit(
     from dsedge.bundle import Bundle
     from dsedge.emit import emit as write
 
-    made = write(form, [Bundle(folder) for folder in bundles], Path(output), max_batch=max_batch, force=force)
+    opened = [Bundle(folder) for folder in bundles]
+    made = write(form, opened, Path(output), name=name, max_batch=max_batch, force=force)
     if json:
         print_json(made.to_json())
     else:

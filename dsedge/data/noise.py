@@ -2,7 +2,8 @@
 
 Floats are standard normal. Integers are indices where the graph uses them as such: below the length of the axis that a
 Gather takes from, or of a OneHot. Masks (by name) and truth values are ones, so that nothing is masked. Other
-integers are 0 or 1, uint8 is 0 to 255, strings are "text". Open axes have the length that weights impose, if any do.
+integers are 0 or 1, uint8 is 0 to 255, strings are "text". Open axes have the usual length of their range, or the length
+that weights impose, if any do.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dsedge.data.batches import Source
 from dsedge.data.fit import Feeds, batch_axis, takes_samples
 from dsedge.data.lengths import imposed_lengths
 from dsedge.errors import LoadError
-from dsedge.model import TensorSpec, static_shape
+from dsedge.model import Model, TensorSpec, static_shape
 
 SAMPLES = 32
 LENGTH = 64
@@ -28,14 +29,14 @@ _MOVES = frozenset(
 )
 
 
-def random_source(model: ir.Model, inputs: Sequence[TensorSpec]) -> Source:
+def random_source(model: Model, inputs: Sequence[TensorSpec]) -> Source:
     """Seeded random samples that fit inputs of a model.
 
     Raises:
         LoadError: DS122 for an input whose rank or dtype is not known, or that is too large.
     """
     single = takes_samples(inputs)
-    values = {value.name: value for value in model.graph.inputs}
+    values = {value.name: value for value in model.graph.graph.inputs}
     imposed = {spec.name: imposed_lengths(values[spec.name]) for spec in inputs}
     symbols = {
         dim: imposed[spec.name][axis]
@@ -43,6 +44,7 @@ def random_source(model: ir.Model, inputs: Sequence[TensorSpec]) -> Source:
         for axis, dim in enumerate(spec.shape or ())
         if isinstance(dim, str) and axis in imposed[spec.name]
     }
+    symbols |= {dim: lengths.usual for dim, lengths in model.ranges.items()}
     shapes = [_shape(spec, single, imposed[spec.name], symbols) for spec in inputs]
     bounds = [index_bound(values[spec.name]) for spec in inputs]
 

@@ -88,7 +88,7 @@ def _open(
     if source == "random":
         if labelled:
             raise LoadError("DS124", "random data has no labels", where="random")
-        return random_source(model.graph, inputs)
+        return random_source(model, inputs)
     path = Path(source)
     if path.suffix.lower() in _PICKLES:
         because = "reading a pickle runs code that is in it"

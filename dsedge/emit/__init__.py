@@ -18,18 +18,28 @@ if TYPE_CHECKING:
 FORMS = ("triton",)
 
 
-def require_form(form: str) -> None:
-    """Refuse a form that is not known, before any work is done.
+def require_form(form: str, runtime: str = "auto") -> None:
+    """Refuse a form that is not known, or that has no place for a runtime, before any work is done.
 
     Raises:
         LoadError: DS145.
     """
     if form not in FORMS:
         raise LoadError("DS145", f"there is no form {form!r} to emit", where="--emit", hint=did_you_mean(form, FORMS))
+    from dsedge.emit.triton.bundles import require_backend
+
+    if runtime != "auto":
+        require_backend(runtime, "--runtime")
 
 
 def emit(
-    form: str, bundles: Sequence[Bundle], folder: Path, *, force: bool = False, max_batch: int | None = None
+    form: str,
+    bundles: Sequence[Bundle],
+    folder: Path,
+    *,
+    name: str | None = None,
+    max_batch: int | None = None,
+    force: bool = False,
 ) -> Repository:
     """Write bundles in a form, see `dsedge.emit.triton.write_repository`.
 
@@ -39,4 +49,4 @@ def emit(
     require_form(form)
     from dsedge.emit.triton import write_repository
 
-    return write_repository(bundles, folder, force=force, max_batch=max_batch)
+    return write_repository(bundles, folder, name=name, max_batch=max_batch, force=force)

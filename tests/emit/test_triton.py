@@ -2,97 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import pytest
+import triton_schema
 import typer
+from deferred import BUILD, edited, refused, tensorrt
 from graphs import Net
 from typer.testing import CliRunner
 
 import dsedge
-from dsedge.backends.tensorrt.settings import SCRIPTS, Graph, Profile, TargetFacts, write_settings
+from dsedge.backends.tensorrt.settings import SCRIPTS
 from dsedge.bundle import Bundle, describe
 from dsedge.cli.emit import emit as cli
 from dsedge.emit import emit
 from dsedge.emit.triton import Repository, write_repository
-from dsedge.emit.triton.check import problems
-from dsedge.emit.triton.config import make_config, raw, warmup
+from dsedge.emit.triton.config import raw
 from dsedge.emit.triton.engines import BUILD as BUILD_SCRIPT
 from dsedge.emit.triton.engines import PLAN
-from dsedge.emit.triton.text import Config, parse, schema_version, to_text
-from dsedge.errors import DsedgeError
+from dsedge.emit.triton.text import Config, to_text
 
 DIGITS = Path(__file__).parents[2] / "models" / "digits_cnn"
-BUILD = """\
-import pathlib, sys
-pathlib.Path("engine.plan").write_bytes(pathlib.Path("model.fp32.onnx").read_bytes()[:64])
-"""
-CAPABILITIES = {"t4": "7.5", "a100": "8.0", "my-t4": "7.5"}
-
-
-def refused(action: Callable[[], object]) -> DsedgeError:
-    with pytest.raises(DsedgeError) as caught:
-        action()
-    return caught.value
-
-
-def edited(folder: Path, change: Callable[[dict[str, Any]], object]) -> Bundle:
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    change(manifest)
-    path.write_text(json.dumps(manifest))
-    return Bundle(folder)
-
-
-def tensorrt(
-    source: Path, folder: Path, board: str, *, built: bool = False, build: str = BUILD, most: int = 16
-) -> Bundle:
-    """A bundle for TensorRT: two portable graphs and what builds an engine of them; or the engine beside them too.
-
-    The script that builds is a stand-in, which needs no GPU.
-    """
-    shutil.copytree(source, folder)
-    model = (folder / "model.onnx").read_bytes()
-    (folder / "model.onnx").unlink()
-    graphs = [
-        Graph(file="model.fp32.onnx", precision="int8", typing="weak"),
-        Graph(file="model.fp16.onnx", precision="int8", typing="strong"),
-    ]
-    for graph in graphs:
-        (folder / graph.file).write_bytes(model)
-    shape = [8, 12, 12]
-    scripts = write_settings(
-        folder,
-        target=TargetFacts(name=board, compute_capability=CAPABILITIES[board]),
-        precision="int8",
-        graphs=graphs,
-        outputs=["y"],
-        int8_nodes=[],
-        profiles={"x": Profile(min=[1, *shape], opt=[4, *shape], max=[most, *shape])},
-        dynamic=["x"],
-    )
-    (folder / "build.py").write_text(build)
-    listed = describe(folder, {g.file: "model" for g in graphs} | dict.fromkeys(scripts, "runner"))
-    if built:
-        (folder / "engine.plan").write_text(f"engine for {board}")
-
-    def change(manifest: dict[str, Any]) -> None:
-        names = {"model.onnx", *(info.path for info in listed)}
-        kept = [info for info in manifest["files"] if info["path"] not in names]
-        manifest.update(files=[info.model_dump() for info in listed] + kept, status="deferred")
-        manifest["target"].update(name=board, board=board)
-        manifest["runtime"].update(name="tensorrt", version="")
-
-    return edited(folder, change)
 
 
 def files(folder: Path) -> set[str]:
@@ -100,11 +36,11 @@ def files(folder: Path) -> set[str]:
 
 
 def assert_configured(repository: Repository, config: Config) -> None:
-    """The text says this, as Triton's own schema reads it too where that is installed."""
+    """The text says this, as Triton's own schema reads it too where tools/triton_schema.py installed that."""
     text = (repository.path / repository.model / "config.pbtxt").read_text()
     assert text.partition("\n")[2] == to_text(config)
-    if schema_version():
-        assert parse(text) == config
+    if triton_schema.ready():
+        assert triton_schema.read([repository.path / repository.model / "config.pbtxt"]) == [config]
 
 
 def test_a_bundle_for_onnx_runtime(tmp_path: Path) -> None:
@@ -145,8 +81,9 @@ def test_the_verb(bundle_folder: Path, tmp_path: Path) -> None:
     arguments = ["triton", str(tensorrt(bundle_folder, tmp_path / "t4", "t4").path), "-o", str(tmp_path / "r")]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "1000"})
     assert done.exit_code == 0 and "1/model_t4.plan is not there yet: run" in done.output, done.output
-    done = CliRunner().invoke(app, [*arguments, "--force", "--max-batch", "0", "--json"])
+    done = CliRunner().invoke(app, [*arguments, "--name", "net-1", "--max-batch", "0", "--json"])
     model = tmp_path / "r" / json.loads(done.output)["model"]
+    assert model.name == "net-1"
     assert json.loads(done.output)["missing"] == [f"{model.name}/1/model_t4.plan"]
     assert "max_batch_size: 0\n" in (model / "config.pbtxt").read_text()
     assert refused(lambda: CliRunner().invoke(app, arguments, catch_exceptions=False)).code == "DS801"
@@ -164,7 +101,7 @@ def test_one_repository_for_two_gpus(bundle_folder: Path, tmp_path: Path) -> Non
     assert (model / "1" / "model_a100.plan").read_text() == "engine for a100"
     text = (model / "README.md").read_text()
     assert text.index("Not ready to serve") < text.index("| made of |") and "`1/model_t4.plan`" in text
-    assert "model_a100.plan" not in text
+    assert "`1/model_a100.plan` was built by TensorRT 10.3.0" in text
     Bundle(model / "bundles" / "t4").check_files()
     sample = {"x": {"data_type": "TYPE_FP32", "dims": [8, 12, 12], "input_data_file": "input_0"}}
     outputs = bundles[0].manifest.model.outputs
@@ -323,6 +260,21 @@ def test_damaged_bundles(bundle_folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "r").exists()
 
 
+def test_an_engine_that_is_not_the_recorded_one(bundle_folder: Path, tmp_path: Path) -> None:
+    t4 = tensorrt(bundle_folder, tmp_path / "t4", "t4", built=True)
+    record = json.loads((t4.path / "engine.json").read_text())
+    for broken, code, said in (
+        (record | {"gpu": {"compute_capability": "8.6"}}, "DS145", "a GPU of compute capability 8.6"),
+        (record | {"engine": {"sha256": "0" * 64}}, "DS803", "not the engine that engine.json is about"),
+        ({}, "DS803", "does not say how engine.plan was built"),
+    ):
+        (t4.path / "engine.json").write_text(json.dumps(broken))
+        error = refused(lambda: write_repository([t4], tmp_path / "r"))
+        assert error.code == code and said in str(error), error
+    (t4.path / "engine.plan").unlink()
+    assert len(write_repository([t4], tmp_path / "r").missing) == 1
+
+
 def test_a_model_that_is_there_is_replaced_only_when_asked(bundle_folder: Path, tmp_path: Path) -> None:
     bundle, repository = Bundle(bundle_folder), tmp_path / "repository"
     (repository / "mine").mkdir(parents=True)
@@ -335,88 +287,3 @@ def test_a_model_that_is_there_is_replaced_only_when_asked(bundle_folder: Path, 
     assert (repository / "net" / "1" / "model.onnx").read_bytes() == bundle.file("model").read_bytes()
     assert refused(lambda: write_repository([bundle], repository, name="mine", force=True)).code == "DS801"
     assert {path.name for path in repository.iterdir()} == {"mine", "net"}
-
-
-def set_in(path: str, value: Any) -> Callable[[Config], None]:
-    def change(config: Config) -> None:
-        *way, last = [int(key) if key.isdigit() else key for key in path.split("/")]
-        place: Any = config
-        for key in way:
-            place = place[key]
-        place[last] = value
-
-    return change
-
-
-def scalar(tensor: Config) -> None:
-    tensor.update(dims=[1], reshape={"shape": []})
-
-
-BROKEN: dict[str, Callable[[Config], object]] = {
-    "max_batch_size is -5": set_in("max_batch_size", -5),
-    "max_batch_size is 4294967296": set_in("max_batch_size", 1 << 32),
-    "max_batch_size says that they cannot": set_in("max_batch_size", 0),
-    "preferred_batch_size 32 is not between": set_in("dynamic_batching/preferred_batch_size", [32]),
-    "preferred_batch_size 0 is not between": set_in("dynamic_batching/preferred_batch_size", [0]),
-    "max_queue_delay_microseconds is negative": set_in("dynamic_batching/max_queue_delay_microseconds", -1),
-    "x: Triton has no data type TYPE_FP8": set_in("input/0/data_type", "TYPE_FP8"),
-    "x: dims [0, 12, 12] are not lengths": set_in("input/0/dims", [0, 12, 12]),
-    "x: dims [] are not lengths": set_in("input/0/dims", []),
-    "x: dims [1, 8, 12, 12] are not the model's [8, 12, 12], without": set_in("input/0/dims", [1, 8, 12, 12]),
-    "x: dims [8, 12, 13] are not the model's": set_in("input/0/dims", [8, 12, 13]),
-    "x: reshape leaves no axis": lambda config: (set_in("max_batch_size", 0)(config), scalar(config["input"][0])),
-    "input 'x' is there twice": lambda config: config["input"].append(config["input"][0]),
-    "input 'y' is none of the model's": set_in("input/0/name", "y"),
-    "there is no output": set_in("output", []),
-    "name is 'other', and the folder 'net'": set_in("name", "other"),
-    "has no known kind, or no instance": set_in("instance_group/0/count", 0),
-    "instance_group {'kind': 'KIND_TPU'": set_in("instance_group/0/kind", "KIND_TPU"),
-    "TensorRT runs on GPUs": set_in("instance_group/0/kind", "KIND_CPU"),
-    "there is no file 1/lost.plan": set_in("cc_model_filenames", {"8.0": "lost.plan"}),
-    "'../../model.plan' leaves the folder": set_in("cc_model_filenames", {"8.0": "../../model.plan"}),
-    "'sm80' is no compute capability": set_in("cc_model_filenames", {"sm80": "model_t4.plan"}),
-    "there is no file 1/model.onnx": set_in("backend", "onnxruntime"),
-    "batch_size 99 is not between 1 and 16": set_in("model_warmup/0/batch_size", 99),
-    "its inputs are not the model's, see x": set_in("model_warmup/0/inputs", {}),
-    "x is TYPE_INT8 [8, 12, 12], the input takes": set_in("model_warmup/0/inputs/x/data_type", "TYPE_INT8"),
-    "x is TYPE_FP32 [8, 12, -1], the input takes": set_in("model_warmup/0/inputs/x/dims", [8, 12, -1]),
-    "there is no file warmup/lost": set_in("model_warmup/0/inputs/x/input_data_file", "lost"),
-    "has 3 bytes, x takes 4608": set_in("model_warmup/0/inputs/x/input_data_file", "short"),
-    "x has no data": lambda config: config["model_warmup"][0]["inputs"]["x"].pop("input_data_file"),
-}
-
-
-@pytest.fixture
-def served(bundle_folder: Path, tmp_path: Path) -> tuple[Config, Path, dict[str, Any]]:
-    """A configuration without a problem, its folder, and the shapes of its model."""
-    bundle = tensorrt(bundle_folder, tmp_path / "t4", "t4", built=True)
-    folder = write_repository([bundle], tmp_path / "r", name="net", max_batch=16, preferred=(4,)).path / "net"
-    (folder / "warmup" / "short").write_bytes(b"123")
-    config = make_config(bundle, "net", {"7.5": "model_t4.plan"}, 16, (4,), 100, 1)
-    config["model_warmup"] = warmup(config, [(1, 8, 12, 12)])
-    model = bundle.manifest.model
-    shapes = {spec["name"]: spec["shape"] for spec in [*model.inputs, *model.outputs]}
-    assert problems(config, folder, shapes) == []
-    assert (folder / "config.pbtxt").read_text().partition("\n")[2] == to_text(config)
-    return config, folder, shapes
-
-
-@pytest.mark.parametrize("said", BROKEN)
-def test_each_thing_that_triton_would_refuse_is_found(served: tuple[Config, Path, dict[str, Any]], said: str) -> None:
-    config, folder, shapes = served
-    broken = copy.deepcopy(config)
-    BROKEN[said](broken)
-    found = problems(broken, folder, shapes)
-    assert any(said in line for line in found), found
-
-
-def test_text_of_any_name(served: tuple[Config, Path, dict[str, Any]]) -> None:
-    pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed: pip install '.[triton]'")
-    config, _, _ = served
-    name = 'a "quote" \\ \n\t\x01 ü 漢 {}'
-    config["input"][0]["name"] = name
-    for sample in config["model_warmup"]:
-        sample["inputs"] = {name: sample["inputs"]["x"]}
-    assert parse(to_text(config)) == config
-    for text in ("max_batch_sizes: 1", "input { data_type: TYPE_FP8 }", "name: "):
-        assert refused(lambda text=text: parse(text)).code == "DS401"

@@ -90,16 +90,16 @@ REFUSED: dict[str, Callable[[Config], object]] = {
 @pytest.mark.slow
 def test_what_is_found_wrong_triton_refuses_too(bundle_folder: Path, tmp_path: Path) -> None:
     bundle, repository = Bundle(bundle_folder), tmp_path / "repository"
-    shapes = {s["name"]: s["shape"] for s in [*bundle.manifest.model.inputs, *bundle.manifest.model.outputs]}
+    model = bundle.manifest.model
     for name, change in REFUSED.items():
         write_repository([bundle], repository, name=name)
         config = make_config(bundle, name, {}, 8, (4,), 100, 1)
         config["model_warmup"] = warmup(config, [(1, 8, 12, 12)])
         (repository / name / "warmup" / "short").write_bytes(b"123")
-        assert problems(config, repository / name, shapes) == []
+        assert problems(config, repository / name, model) == []
         broken = copy.deepcopy(config)
         change(broken)
-        assert problems(broken, repository / name, shapes)
+        assert problems(broken, repository / name, model)
         (repository / name / "config.pbtxt").write_text(to_text(broken))
     write_repository([bundle], repository, name="without-its-file")
     (repository / "without-its-file" / "1" / "model.onnx").unlink()

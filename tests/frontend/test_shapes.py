@@ -75,7 +75,7 @@ def test_a_range_leaves_an_axis_open_and_is_kept_by_its_name(text: object) -> No
 
 
 def test_ranges_that_contradict() -> None:
-    refused(model(("N", "T"), ("N", "T")), {"a": "1:4:16,3", "b": "1:8:16,3"}, "cannot be both")
+    refused(model(("N", "T"), ("N", "T")), {"a": "1:4:16,3", "b": "1:8:16,3"}, "cannot be both 1:4:16 and 1:8:16")
     refused(model((1, 3), (1, 3)), {"a": "1:4:16,3"}, "axis 0 is 1 in the model")
     for text in ("4:1:16,3", "1:4,3", "0:1:2,3", "1:a:2,3", "1:2:3:4,3"):
         refused(model(("N", 3), ("N", 3)), {"a": text}, "range" if text != "0:1:2,3" else "length 0")

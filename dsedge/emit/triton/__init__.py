@@ -25,7 +25,7 @@ from dsedge.bundle import MANIFEST, Bundle
 from dsedge.emit.triton.bundles import one_model
 from dsedge.emit.triton.check import problems
 from dsedge.emit.triton.config import VERSION, make_config, raw, warmup
-from dsedge.emit.triton.engines import PLAN, Engine, build_script, engines_of, stacked_by_profiles
+from dsedge.emit.triton.engines import PLAN, Engine, build_script, engines_of, ranges_of, stacked_by_profiles
 from dsedge.emit.triton.place import HEADER, model_folder
 from dsedge.emit.triton.readme import readme
 from dsedge.emit.triton.stacking import golden_inputs, why_not_stacked
@@ -95,7 +95,8 @@ def write_repository(
         force: replace a model of that name that dsedge wrote.
 
     Raises:
-        LoadError: DS145 for bundles that do not make one model, a name that is none, or more than engines take.
+        LoadError: DS145 for bundles that do not make one model, a name that is none, an engine for another GPU, or more
+            than engines take.
         BundleError: DS803 a bundle is damaged, DS801 the model is there already, DS802 it cannot be written.
         BuildError: DS401 for what Triton cannot serve.
     """
@@ -118,13 +119,13 @@ def write_repository(
     config = make_config(first, name, plans, max_batch, preferred, queue_delay_us, instances)
     arrays = [array[:1] if max_batch > 0 else array for array in samples[0].values()]
     config["model_warmup"] = warmup(config, [array.shape for array in arrays])
-    unbuilt = [engine for engine in engines if not engine.built]
+    unbuilt = [engine for engine in engines if engine.tensorrt is None]
     with model_folder(folder, name, force=force) as place:
         _copy(first, engines, place)
         (place / "warmup").mkdir()
         for number, array in enumerate(arrays):
             (place / "warmup" / f"input_{number}").write_bytes(raw(array))
-        _check(config, place, first, [engine.file for engine in unbuilt])
+        _check(config, place, first, engines)
         header = f"{HEADER} {first.manifest.dsedge}; README.md beside it says of what."
         (place / "config.pbtxt").write_text(f"{header}\n{to_text(config)}", encoding="utf-8")
         (place / "README.md").write_text(readme(bundles, name, engines, notes), encoding="utf-8")
@@ -147,7 +148,7 @@ def _copy(first: Bundle, engines: Sequence[Engine], place: Path) -> None:
     """The model into the folder of its version; of an engine that is not built the whole bundle, to build it from."""
     (place / VERSION).mkdir()
     for engine in engines:
-        if engine.built:
+        if engine.tensorrt is not None:
             shutil.copyfile(engine.bundle.path / PLAN, place / VERSION / engine.file)
             continue
         for path in (MANIFEST, *(info.path for info in engine.bundle.manifest.files)):
@@ -160,17 +161,17 @@ def _copy(first: Bundle, engines: Sequence[Engine], place: Path) -> None:
                 shutil.copyfile(first.path / info.path, place / VERSION / Path(info.path).name)
 
 
-def _check(config: Config, place: Path, bundle: Bundle, pending: Sequence[str]) -> None:
+def _check(config: Config, place: Path, bundle: Bundle, engines: Sequence[Engine]) -> None:
     """Find out what Triton would say, by its own schema too where that is installed.
 
     Raises:
         BuildError: DS401.
     """
-    model = bundle.manifest.model
-    shapes = {spec["name"]: spec["shape"] for spec in [*model.inputs, *model.outputs]}
-    found = problems(config, place, shapes, pending)
+    pending = [engine.file for engine in engines if engine.tensorrt is None]
+    found = problems(config, place, bundle.manifest.model, ranges_of(engines), pending)
     if schema_version():
         parse(to_text(config))
     if found:
         what, because = "Triton cannot serve it so", "; ".join(found)
-        raise BuildError("DS401", what, where=config["name"], because=because, hint="give other options for batching")
+        hint = "give other options for batching, or compile with other shapes"
+        raise BuildError("DS401", what, where=config["name"], because=because, hint=hint)

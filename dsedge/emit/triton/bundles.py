@@ -21,10 +21,7 @@ def one_model(bundles: Sequence[Bundle]) -> Bundle:
         bundle.check_files()
         _require_tensors(bundle)
     first, *others = (bundle.manifest for bundle in bundles)
-    if first.runtime.name not in BACKENDS:
-        what = f"Triton has no backend for {first.runtime.name}"
-        hint = f"compile with --runtime {', '.join(BACKENDS)}"
-        raise LoadError("DS145", what, where=str(bundles[0].path), hint=hint)
+    require_backend(first.runtime.name, str(bundles[0].path))
     if others and first.runtime.name != "tensorrt":
         what = f"of {first.runtime.name} one bundle makes a model, not {len(bundles)}"
         because = "only engines of TensorRT are chosen by the GPU"
@@ -42,6 +39,17 @@ def one_model(bundles: Sequence[Bundle]) -> Bundle:
                     "DS145", f"its {what} is not that of {bundles[0].path}", where=str(bundle.path), hint=hint
                 )
     return bundles[0]
+
+
+def require_backend(runtime: str, where: str) -> None:
+    """Refuse a runtime that Triton has no backend for.
+
+    Raises:
+        LoadError: DS145.
+    """
+    if runtime not in BACKENDS:
+        hint = f"compile with --runtime {' or '.join(BACKENDS)}"
+        raise LoadError("DS145", f"Triton has no backend for {runtime}", where=where, hint=hint)
 
 
 def _require_tensors(bundle: Bundle) -> None:

@@ -11,39 +11,48 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from dsedge.emit.triton.config import BACKENDS, DATA_TYPES, VERSION
+from dsedge.bundle import ModelInfo
+from dsedge.emit.triton.config import BACKENDS, DATA_TYPES, ONE_SIZE, VERSION
 from dsedge.emit.triton.text import Config
 
 _KINDS = frozenset({"KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL"})
 _SIZES = dict(DATA_TYPES.values())
 
+Ranges = Mapping[str, Sequence[tuple[int, int]]]
+"""Input -> the least and the greatest length of each of its axes, the batch axis included."""
+
 
 def problems(
-    config: Config, folder: Path, shapes: Mapping[str, Sequence[Any]], pending: Collection[str] = ()
+    config: Config, folder: Path, model: ModelInfo, ranges: Ranges | None = None, pending: Collection[str] = ()
 ) -> list[str]:
     """What Triton would refuse, or would do otherwise than meant; nothing where all is well.
 
     Args:
         config: of the model.
         folder: of the model in the repository.
-        shapes: of each input and output of the model file, the batch axis included; an open axis is no number.
+        model: what the manifest says of its inputs and outputs, the batch axis included; an open axis is no number.
+        ranges: of TensorRT, what lengths the engines take.
         pending: files of the version that are built on the serving host, and are not there yet.
     """
     batch: int = config.get("max_batch_size", 0)
+    specs = {spec["name"]: spec for spec in [*model.inputs, *model.outputs]}
     tensors = [*config.get("input", []), *config.get("output", [])]
     return [
         *_batching(config, batch),
-        *(line for tensor in tensors for line in _tensor(tensor, shapes.get(tensor["name"]), batched=batch > 0)),
-        *_names(config, folder, shapes),
+        *(line for tensor in tensors for line in _tensor(tensor, specs.get(tensor["name"]), batched=batch > 0)),
+        *_names(config, folder, model),
         *_instances(config),
         *_files(config, folder, pending),
         *(line for sample in config.get("model_warmup", []) for line in _warmup(sample, config, folder, batch)),
+        *(_lengths(config, batch, ranges or {}) if config.get("backend") == "tensorrt" else ()),
     ]
 
 
 def _batching(config: Config, batch: int) -> Iterator[str]:
     if not 0 <= batch < 2**31:
         yield f"max_batch_size is {batch}; it is 0, where requests are not stacked, or more"
+    if batch > 0 and config.get("backend") in BACKENDS and not BACKENDS[config["backend"]].stacks:
+        yield f"max_batch_size is {batch}, and {ONE_SIZE}"
     queue = config.get("dynamic_batching")
     if queue is None:
         return
@@ -56,7 +65,7 @@ def _batching(config: Config, batch: int) -> Iterator[str]:
         yield "max_queue_delay_microseconds is negative"
 
 
-def _tensor(tensor: Config, shape: Sequence[Any] | None, *, batched: bool) -> Iterator[str]:
+def _tensor(tensor: Config, spec: Mapping[str, Any] | None, *, batched: bool) -> Iterator[str]:
     name, dims = tensor["name"], tensor.get("dims", [])
     if tensor.get("data_type") not in _SIZES:
         yield f"{name}: Triton has no data type {tensor.get('data_type')}"
@@ -64,33 +73,41 @@ def _tensor(tensor: Config, shape: Sequence[Any] | None, *, batched: bool) -> It
         yield f"{name}: dims {dims} are not lengths of 1 and more, or -1 for an open one"
     if "reshape" in tensor and not batched:
         yield f"{name}: reshape leaves no axis, and only stacked requests have one more"
-    if shape is None:
+    if spec is None:
         return
-    inner = tensor["reshape"].get("shape", []) if "reshape" in tensor else dims
-    axes = [d if isinstance(d, int) else -1 for d in shape]
+    if (expected := DATA_TYPES[spec["dtype"]][0]) != tensor.get("data_type"):
+        yield f"{name}: data_type is {tensor.get('data_type')}, and the model's is {expected}"
+    inner, axes = _inner(tensor), [d if isinstance(d, int) else -1 for d in spec["shape"]]
     if batched and axes[:1] != [-1]:
         yield f"{name}: requests are stacked along the first axis, and the model's is {axes[0] if axes else 'none'}"
-    elif (expected := axes[1:] if batched else axes) != inner:
-        yield f"{name}: dims {inner} are not the model's {expected}" + (", without the batch axis" if batched else "")
+    elif (wanted := axes[1:] if batched else axes) != inner:
+        yield f"{name}: dims {inner} are not the model's {wanted}" + (", without the batch axis" if batched else "")
 
 
-def _names(config: Config, folder: Path, shapes: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+def _inner(tensor: Config) -> list[int]:
+    """The axes that the model sees, but for the batch axis."""
+    axes: list[int] = tensor["reshape"].get("shape", []) if "reshape" in tensor else tensor.get("dims", [])
+    return axes
+
+
+def _names(config: Config, folder: Path, model: ModelInfo) -> Iterator[str]:
     if config.get("name") != folder.name:
         yield f"name is {config.get('name')!r}, and the folder {folder.name!r}"
-    for kind in ("input", "output"):
-        names = [tensor["name"] for tensor in config.get(kind, [])]
-        if not names:
-            yield f"there is no {kind}"
+    for kind, specs in (("input", model.inputs), ("output", model.outputs)):
+        names, known = [tensor["name"] for tensor in config.get(kind, [])], [spec["name"] for spec in specs]
         yield from (f"{kind} {name!r} is there twice" for name in sorted({n for n in names if names.count(n) > 1}))
-        yield from (f"{kind} {name!r} is none of the model's" for name in names if name not in shapes)
+        yield from (f"{kind} {name!r} is none of the model's" for name in names if name not in known)
+        yield from (f"{kind} {name!r} of the model is missing" for name in known if name not in names)
 
 
 def _instances(config: Config) -> Iterator[str]:
+    backend = config.get("backend", "")
+    expected = BACKENDS[backend].kind if backend in BACKENDS else None
     for group in config.get("instance_group", []):
         if group.get("kind") not in _KINDS or group.get("count", 1) < 1:
             yield f"instance_group {group} has no known kind, or no instance"
-        if config.get("backend") == "tensorrt" and group.get("kind") != "KIND_GPU":
-            yield f"TensorRT runs on GPUs, and instance_group says {group.get('kind')}"
+        elif expected and group["kind"] != expected:
+            yield f"instance_group says {group['kind']}, and a bundle for {backend} is for {expected}"
 
 
 def _files(config: Config, folder: Path, pending: Collection[str]) -> Iterator[str]:
@@ -98,7 +115,8 @@ def _files(config: Config, folder: Path, pending: Collection[str]) -> Iterator[s
     for capability in plans:
         if not re.fullmatch(r"[1-9]\d*\.\d", capability):
             yield f"cc_model_filenames: {capability!r} is no compute capability such as 8.0"
-    expected = BACKENDS.get(config.get("backend", ""), ("", ()))[1]
+    backend = config.get("backend", "")
+    expected = BACKENDS[backend].files if backend in BACKENDS else ()
     for name in [*plans.values(), *expected]:
         if Path(name).name != name:
             yield f"{name!r} leaves the folder of the version"
@@ -129,3 +147,21 @@ def _warmup(sample: Config, config: Config, folder: Path, batch: int) -> Iterato
             yield f"warm-up {name!r}: there is no file warmup/{file}"
         elif size and path.stat().st_size != size * prod(dims):
             yield f"warm-up {name!r}: warmup/{file} has {path.stat().st_size} bytes, {key} takes {size * prod(dims)}"
+
+
+def _lengths(config: Config, batch: int, ranges: Ranges) -> Iterator[str]:
+    """What the optimization profiles of the engines do not take."""
+    for tensor in config.get("input", []):
+        name, axes = tensor["name"], ranges.get(tensor["name"])
+        if axes is None:
+            if batch > 0 or -1 in _inner(tensor):
+                yield f"{name}: an axis is open, and no profile says what lengths the engine takes"
+            continue
+        taken = f"the engines take {[least for least, _ in axes]} to {[most for _, most in axes]}"
+        if batch > 0 and not (axes and axes[0][0] <= 1 <= batch <= axes[0][1]):
+            yield f"{name}: max_batch_size is {batch}, and {taken}"
+        for sample in config.get("model_warmup", []):
+            dims = [] if "reshape" in tensor else sample.get("inputs", {}).get(name, {}).get("dims", [])
+            shape = [sample.get("batch_size", 0), *dims] if batch > 0 else dims
+            if len(shape) != len(axes) or any(not a <= n <= b for n, (a, b) in zip(shape, axes, strict=True)):
+                yield f"warm-up {sample.get('name', '')!r}: {name} is {shape}, and {taken}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,13 +11,29 @@ from dsedge.bundle import Bundle
 from dsedge.emit.triton.text import Config
 from dsedge.errors import BuildError
 
+
+class Backend(NamedTuple):
+    """A backend of Triton.
+
+    Attributes:
+        kind: of its instances, where the bundle's evidence is from.
+        files: that it looks for. Those of TensorRT are named in the configuration.
+        stacks: whether it computes fewer rows than `max_batch_size` where fewer came.
+    """
+
+    kind: str
+    files: tuple[str, ...] = ()
+    stacks: bool = True
+
+
 BACKENDS = {
-    "onnxruntime": ("KIND_CPU", ("model.onnx",)),
-    "openvino": ("KIND_CPU", ("model.xml", "model.bin")),
-    "tensorrt": ("KIND_GPU", ()),
+    "onnxruntime": Backend("KIND_CPU", ("model.onnx",)),
+    "openvino": Backend("KIND_CPU", ("model.xml", "model.bin"), stacks=False),
+    "tensorrt": Backend("KIND_GPU"),
 }
-"""Runtimes that Triton has a backend for, of the same name -> where an instance runs, and the files it looks for.
-The files of TensorRT are named in the configuration."""
+"""Runtimes that Triton has a backend for, which has the same name."""
+
+ONE_SIZE = "Triton's openvino backend takes only requests of exactly max_batch_size rows"
 
 VERSION = "1"
 """The folder of the only version that is written."""
@@ -40,9 +56,6 @@ DATA_TYPES = {
 }
 """numpy's name of an element type -> Triton's, and its bytes; strings have no fixed number."""
 
-VERSION = "1"
-"""The folder of the only version that is written."""
-
 
 def make_config(
     bundle: Bundle,
@@ -61,7 +74,7 @@ def make_config(
         "max_batch_size": max_batch,
         "input": [_tensor(spec, batched=max_batch > 0) for spec in model.inputs],
         "output": [_tensor(spec, batched=max_batch > 0) for spec in model.outputs],
-        "instance_group": [{"kind": BACKENDS[runtime][0], "count": instances}],
+        "instance_group": [{"kind": BACKENDS[runtime].kind, "count": instances}],
     }
     if max_batch > 0:
         sizes = {"preferred_batch_size": sorted(preferred)} if preferred else {}

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from dsedge.backends.tensorrt.settings import SETTINGS, Settings
-from dsedge.bundle import Bundle
+from dsedge.backends.tensorrt.settings import MOST_BYTES, Settings, read_settings
+from dsedge.bundle import Bundle, sha256
 from dsedge.errors import BundleError, LoadError
 
-PLAN, BUILD = "engine.plan", "build.py"
-"""The engine in a TensorRT bundle, and the script that writes it there."""
-
-_MAX_SETTINGS_BYTES = 1 << 24
+PLAN, RECORD, BUILD = "engine.plan", "engine.json", "build.py"
+"""The engine in a TensorRT bundle, how it was built, and the script that writes both there."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +23,13 @@ class Engine:
         bundle: it comes from.
         settings: what it is built by.
         file: its name in the repository.
-        built: whether the bundle has it; else `BUILD` makes it, on its GPU.
+        tensorrt: the version that built it; None where the bundle has none, and `BUILD` makes it, on its GPU.
     """
 
     bundle: Bundle
     settings: Settings
     file: str
-    built: bool
+    tensorrt: str | None
 
     @property
     def board(self) -> str:
@@ -48,34 +46,53 @@ def engines_of(bundles: Sequence[Bundle]) -> list[Engine]:
     """The engine of each bundle.
 
     Raises:
-        LoadError: DS145 for two of one compute capability.
-        BundleError: DS803 for a bundle without what an engine is built by.
+        LoadError: DS145 for two of one compute capability, or an engine for another one than the bundle's.
+        BundleError: DS803 for a bundle without what an engine is built by, or whose engine is not the recorded one.
     """
     found: dict[str, Engine] = {}
     for bundle in bundles:
-        settings, plan = _settings(bundle), bundle.path / PLAN
+        settings = read_settings(bundle.path)
         number, board = settings.target.compute_capability, settings.target.name
         if number in found:
             what = f"{board} and {found[number].board} both have compute capability {number}"
             raise LoadError("DS145", what, where=str(bundle.path), hint="give one bundle for each kind of GPU")
-        built = plan.is_file() and not plan.is_symlink()
-        found[number] = Engine(bundle, settings, f"model_{board}.plan", built)
+        found[number] = Engine(bundle, settings, f"model_{board}.plan", _built_by(bundle, settings))
     return list(found.values())
 
 
-def _settings(bundle: Bundle) -> Settings:
-    path = bundle.path / SETTINGS
+class _Gpu(BaseModel):
+    compute_capability: str
+
+
+class _File(BaseModel):
+    sha256: str
+
+
+class _Record(BaseModel):
+    tensorrt: str
+    gpu: _Gpu
+    engine: _File
+
+
+def _built_by(bundle: Bundle, settings: Settings) -> str | None:
+    plan, path, hint = bundle.path / PLAN, bundle.path / RECORD, f"run {BUILD} again, or remove {PLAN}"
+    if not plan.is_file() or plan.is_symlink():
+        return None
     try:
-        if path.stat().st_size > _MAX_SETTINGS_BYTES:
-            raise ValueError("it is larger than 16 MiB")
-        settings = Settings.model_validate_json(path.read_bytes())
-        if not settings.target.name.strip("."):
-            raise ValueError("the target's name is that of a folder above")
-        return settings
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"there is no such file of at most {MOST_BYTES >> 20} MiB")
+        record = _Record.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        what = f"{SETTINGS} does not say what its engine is built by"
-        raise BundleError("DS803", what, where=str(bundle.path), because=problem, hint="compile again") from error
+        because = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        what = f"the file does not say how {PLAN} was built"
+        raise BundleError("DS803", what, where=str(path), because=because, hint=hint) from error
+    if record.engine.sha256 != sha256(plan):
+        raise BundleError("DS803", f"it is not the engine that {RECORD} is about", where=str(plan), hint=hint)
+    if record.gpu.compute_capability != settings.target.compute_capability:
+        what = f"the engine is for a GPU of compute capability {record.gpu.compute_capability}"
+        because = f"the bundle is for {settings.target.name}, which has {settings.target.compute_capability}"
+        raise LoadError("DS145", what, where=str(plan), because=because, hint="compile for the GPU that serves")
+    return record.tensorrt
 
 
 def stacked_by_profiles(engines: Sequence[Engine]) -> tuple[int, int]:
@@ -87,6 +104,16 @@ def stacked_by_profiles(engines: Sequence[Engine]) -> tuple[int, int]:
     if not profiles or any(not profile.min or profile.min[0] > 1 for profile in profiles):
         return 0, 0
     return min(profile.max[0] for profile in profiles), min(profile.opt[0] for profile in profiles)
+
+
+def ranges_of(engines: Sequence[Engine]) -> dict[str, list[tuple[int, int]]]:
+    """Input -> the least and the greatest length of each axis that all engines take; only inputs with open axes."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for name in engines[0].settings.profiles if engines else ():
+        profiles = [e.settings.profiles[name] for e in engines if name in e.settings.profiles]
+        least, most = zip(*(p.min for p in profiles), strict=False), zip(*(p.max for p in profiles), strict=False)
+        found[name] = [(max(a), min(b)) for a, b in zip(least, most, strict=True)]
+    return found
 
 
 def build_script(engines: Sequence[Engine]) -> str:

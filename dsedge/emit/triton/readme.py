@@ -12,9 +12,14 @@ from dsedge.report.text import printable
 
 def readme(bundles: Sequence[Bundle], name: str, engines: Sequence[Engine], notes: Sequence[str]) -> str:
     """The text of README.md, what is missing first."""
-    unbuilt = [engine for engine in engines if not engine.built]
+    unbuilt = [engine for engine in engines if engine.tensorrt is None]
     parts = [f"# {name}", _missing(unbuilt)] if unbuilt else [f"# {name}"]
     parts.append("\n".join(["| made of | runtime | precision | status |", "|---|---|---|---|", *map(_row, bundles)]))
+    parts += [
+        f"- `{VERSION}/{engine.file}` was built by TensorRT {printable(engine.tensorrt)}: Triton must have that one."
+        for engine in engines
+        if engine.tensorrt is not None
+    ]
     parts += [f"- {printable(note)}" for note in notes]
     parts.append(
         "Triton's runtime must be the one above or a later one; an engine must be built by the TensorRT that loads "

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
+from shlex import quote
 from typing import Any
 
 import numpy as np
 
 from dsedge.backends.base import installed_backend
+from dsedge.backends.tensorrt.settings import read_settings
 from dsedge.bundle import Bundle
 from dsedge.data import Feeds
+from dsedge.emit.triton.config import BACKENDS, ONE_SIZE
 from dsedge.errors import BundleError, DsedgeError
 from dsedge.session import REFERENCE, first_line
 from dsedge.verify import open_artifact, sqnr_by_output
@@ -52,9 +55,11 @@ def why_not_stacked(bundle: Bundle, samples: Sequence[Feeds]) -> str | None:
             a kernel for more rows, and ranges that are taken as values come are taken over the stack.
     """
     model = bundle.manifest.model
+    if not BACKENDS[bundle.manifest.runtime.name].stacks:
+        return f"requests are not stacked: {ONE_SIZE}"
     fixed = [spec["name"] for spec in [*model.inputs, *model.outputs] if not _opens(spec)]
     if fixed:
-        return f"the first axis of {fixed[0]!r} is fixed, so requests cannot be stacked"
+        return f"the first axis of {fixed[0]!r} is fixed, so requests cannot be stacked: {_how_to_open(bundle)}"
     try:
         run = open_artifact(installed_backend(_executor(bundle)), bundle.file("model"))
         alone = [run(feeds) for feeds in samples]
@@ -73,6 +78,21 @@ def _executor(bundle: Bundle) -> str:
     """The runtime to try it on: an engine needs its GPU, but the graph that it is built from does not."""
     name = bundle.manifest.runtime.name
     return REFERENCE if name == "tensorrt" else name
+
+
+def _how_to_open(bundle: Bundle) -> str:
+    inputs = bundle.manifest.model.inputs
+    if bundle.manifest.runtime.name != "tensorrt" or not all(spec["shape"] for spec in inputs):
+        return "export the model with an open batch axis"
+    profiles, options = read_settings(bundle.path).profiles, []
+    for spec in inputs:
+        axes = ["1:8:32"]
+        for number, axis in enumerate(spec["shape"][1:], 1):
+            known = profiles.get(spec["name"])
+            three = (known.min[number], known.opt[number], known.max[number]) if known else (axis,)
+            axes.append(str(axis) if isinstance(axis, int) else ":".join(map(str, three)))
+        options.append("--shape " + quote(f"{spec['name']}={','.join(axes)}"))
+    return f"compile a model whose batch axis is open with {' '.join(options)} for up to 32"
 
 
 def _opens(spec: dict[str, Any]) -> bool:
