@@ -184,8 +184,8 @@ def mse_range(observer: Observer, levels: int) -> tuple[float, float]:
     shrink = np.linspace(0.2, 1.0, 128)
     lows = shrink * min(observer.low, 0.0) if observer.low < 0 else np.zeros(1)
     highs = shrink * max(observer.high, 0.0) if observer.high > 0 else np.zeros(1)
-    clipped_low = np.array([_clip_error(counts, -centers, -low) for low in lows])
-    clipped_high = np.array([_clip_error(counts, centers, high) for high in highs])
+    clipped_low = _clip_errors(counts[::-1], -centers[::-1], -lows)
+    clipped_high = _clip_errors(counts, centers, highs)
     step = (highs[None, :] - lows[:, None]) / (levels - 1)
     rounding = step**2 / 12 * (counts.sum() - observer.zeros)
     error = rounding + clipped_low[:, None] + clipped_high[None, :]
@@ -195,9 +195,13 @@ def mse_range(observer: Observer, levels: int) -> tuple[float, float]:
     return float(lows[i]), float(highs[j])
 
 
-def _clip_error(counts: npt.NDArray[np.float64], centers: npt.NDArray[np.float64], bound: float) -> float:
-    excess = np.maximum(centers - bound, 0.0)
-    return float(counts @ (excess * excess))
+def _clip_errors(
+    counts: npt.NDArray[np.float64], centers: npt.NDArray[np.float64], bounds: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """For each bound the squared error of all that exceeds it, from the moments of the tail; `centers` ascend."""
+    moments = [np.append(np.cumsum((counts * centers**k)[::-1])[::-1], 0.0) for k in range(3)]
+    number, total, squares = (moment[np.searchsorted(centers, bounds, side="right")] for moment in moments)
+    return np.asarray(np.maximum(squares - 2 * bounds * total + bounds**2 * number, 0.0), np.float64)
 
 
 def entropy_range(observer: Observer, levels: int) -> tuple[float, float]:

@@ -54,6 +54,17 @@ def in_blocks(node: ir.Node) -> str | None:
     return f"{length} inputs are not two or more whole blocks of {_BLOCK}"
 
 
+def copies_shared(node: ir.Node) -> bool:
+    """Whether a node copies a value that others read too.
+
+    With a quantizer only behind the copy the compiler writes such a value twice, as codes and as a float, and computes
+    a chain of pools anew for every link that is concatenated.
+    """
+    if node.attributes.get_string("mode", "nearest") != "nearest":
+        return False  # interpolation computes
+    return any(value is not None and value.const_value is None and len(value.uses()) > 1 for value in node.inputs)
+
+
 def fused_sum(node: ir.Node) -> str | None:
     """A sum of two values of one shape pays where an INT8 convolution takes it up into its kernel."""
     return None if merged_input(node) is not None else "no convolution takes this sum up into its kernel"

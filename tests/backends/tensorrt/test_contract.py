@@ -81,19 +81,50 @@ def test_a_sum_that_repeats_one_term_or_ends_a_float_convolution_stays_float() -
     assert {n.precision for n in m.plan.nodes.values() if n.op_type == "Add"} == {"float"}
 
 
+def pool(net: Net, x: str) -> str:
+    return net.op("MaxPool", x, kernel_shape=[5, 5], pads=[2] * 4)
+
+
+def joined(net: Net, *values: str) -> str:
+    y = net.op("Concat", *values, axis=1)
+    net.channels[y] = sum(net.channels[value] for value in values)
+    return y
+
+
+def test_what_only_moves_or_compares_values_has_no_quantizer_of_its_own() -> None:
+    net = Net(x=IMAGE)
+    x = net.conv(pool(net, net.conv("x", 32, act="Relu")), 32, act="Relu")
+    y = net.conv(joined(net, x, net.conv("x", 32, act="Relu")), 32, act="Relu")
+    m = made(net.model(net.head(net.op("AveragePool", y, kernel_shape=[2, 2], strides=[2, 2]), 32)))
+    assert {name.partition("_")[0] for name in quantizers(m)} == {"x", "maxpool", "concat"}
+
+
 def pools() -> Model:
-    """The pyramid of pools of YOLO: what is moved or compared has no quantizer of its own."""
+    """The pyramid of pools of YOLO, whose links are all read twice, and an enlarged image beside a smaller one."""
     net = Net(x=IMAGE)
     x = net.conv("x", 32, act="SiLU")
-    first = net.op("MaxPool", x, kernel_shape=[5, 5], pads=[2] * 4)
-    joined = net.op("Concat", x, first, net.op("MaxPool", first, kernel_shape=[5, 5], pads=[2] * 4), axis=1)
-    net.channels[joined] = 96
-    y = net.op("AveragePool", net.conv(joined, 32, 1, act="Relu"), kernel_shape=[2, 2], strides=[2, 2])
-    return net.model(net.head(y, 32))
+    first = pool(net, x)
+    y = net.conv(joined(net, x, first, pool(net, first)), 32, 1, act="Relu")
+    small = net.conv(y, 32, act="Relu", strides=[2, 2])
+    sizes = net.const(np.array([1, 1, 2, 2], np.float32))
+    large = net.op("Resize", small, "", sizes, mode="nearest", coordinate_transformation_mode="asymmetric")
+    return net.model(net.head(net.conv(joined(net, y, large), 32), 32), net.conv(small, 32))
 
 
-def test_pools_copies_and_concatenations_have_no_quantizers_of_their_own() -> None:
-    assert {name.partition("_")[0] for name in quantizers(made(pools()))} == {"x", "concat"}
+def test_copies_of_a_value_with_other_readers_read_its_codes_in_one_scale() -> None:
+    m = made(pools())
+    found = {n.op_type: n.precision for n in m.plan.nodes.values() if n.op_type in ("MaxPool", "Concat", "Resize")}
+    assert found == dict.fromkeys(("MaxPool", "Concat", "Resize"), "int8")
+    sizes = sorted(len(names) for names in m.plan.groups().values())
+    assert sizes[-2:] == [4, 4]  # each of the two concatenations with all that it joins
+
+
+def test_interpolation_stays_float() -> None:
+    net = Net(x=IMAGE)
+    x = net.conv("x", 32, act="Relu")
+    large = net.op("Resize", x, "", net.const(np.array([1, 1, 2, 2], np.float32)), mode="linear")
+    m = made(net.model(net.conv(large, 32), net.conv(x, 32)))
+    assert [n.precision for n in m.plan.nodes.values() if n.op_type == "Resize"] == ["float"]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +214,12 @@ def test_the_compiler_runs_what_is_quantized_in_int8(source: Model) -> None:
         verdict = oracle.check(graph, "8.0", profiles=profiles)
         assert verdict.accepted, (verdict.errors, verdict.failure)
         assert oracle.coverage(verdict, [n.name for n in heavy if n.precision == "int8"])[1] == {}
+
+
+@compiles
+def test_pools_in_a_row_are_computed_once() -> None:
+    verdict = oracle.check(typed_graph(made(pools()).model)[0], "8.0")
+    assert [layer.on_codes for layer in verdict.layers if layer.kind == "maxpool"] == [True, True]
 
 
 @pytest.mark.parametrize(
