@@ -55,10 +55,19 @@ class Runtime(_Facts):
 
 
 class Accelerator(_Facts):
-    """The device beside the CPU that runs the model: its compute capability (NVIDIA) and its own memory in MiB."""
+    """The device beside the CPU that runs the model.
+
+    Attributes:
+        name: for people.
+        compute_capability: NVIDIA's.
+        device_name: a part of what the GPU, or of a Jetson the device tree, calls itself; without it nothing that ran
+            there counts as measured on this board.
+        memory_mb: its own memory in MiB.
+    """
 
     name: str
     compute_capability: str | None = Field(None, pattern=r"^\d+\.\d$")
+    device_name: str | None = None
     memory_mb: PositiveInt | None = None
 
 
@@ -195,7 +204,8 @@ def load_target(name_or_path: str | Path) -> Target:
     if name and name in aliases:
         return _read(aliases[name], name)
     known = [*files, *filter(None, aliases)]
-    raise LoadError("DS141", f"no target is called {name!r}", hint=did_you_mean(name, known))
+    hint = f"{did_you_mean(name, known)}; a TOML file describes any other board"
+    raise LoadError("DS141", f"no target is called {name!r}", hint=hint)
 
 
 def _files() -> dict[str, Path]:

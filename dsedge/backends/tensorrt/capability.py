@@ -42,6 +42,7 @@ CAPABILITIES: Mapping[str, Capability] = {
         Capability("9.0", "Hopper", ampere=True, fp8=True),
         Capability("10.0", "Blackwell", ampere=True, fp8=True),
         Capability("12.0", "Blackwell", ampere=True, fp8=True),
+        Capability("12.1", "Blackwell", ampere=True, fp8=True),
     )
 }
 """All of them have INT8 and float16."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dsedge.backends.tensorrt.settings import SETTINGS, Kind, read_settings
+from dsedge.backends.tensorrt.device.trt_target import differences
+from dsedge.backends.tensorrt.settings import SETTINGS, Graph, Kind, read_bounded, read_settings
 from dsedge.bench.runner import agrees, close_enough
 from dsedge.bundle import Bundle, sha256
 from dsedge.errors import BundleError, VerifyError
 
 RESULT = "device.json"
 MOST_BYTES = 8 * 2**20
+ROUNDED_DB = 40.0
 
-_HINT = "run python verify.py on the device again, and copy device.json into the bundle it ran in"
+_HINT = "run python3 verify.py on the device again, and copy device.json into the bundle it ran in"
 _Text = Annotated[str, Field(max_length=2000)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Ms = Annotated[float, Field(gt=0, allow_inf_nan=False, le=1e8)]
@@ -44,10 +47,12 @@ class EngineTimes(_Record):
 
 
 class Gpu(_Record):
-    """The GPU that it ran on."""
+    """The GPU that it ran on, the board's model where a device tree says one, and the memory that the GPU can use."""
 
     name: _Text
     compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d$")]
+    model: _Text | None
+    memory_mib: Annotated[int, Field(ge=0)]
 
 
 class Golden(_Record):
@@ -61,38 +66,56 @@ class Golden(_Record):
 
 
 class DlaLayers(_Record):
-    """Layers of the engine that run on the DLA, and those on the GPU."""
+    """Layers of the engine that run on the DLA, and those on the GPU; `core` is None where no DLA was asked for."""
 
+    core: Annotated[int, Field(ge=0)] | None
     on_dla: Annotated[int, Field(ge=0)]
     on_gpu: Annotated[int, Field(ge=0)]
+
+
+class Timing(_Record):
+    """How times were taken: the shape of each input, runs before, in which order the engines ran, what each covers."""
+
+    shapes: dict[str, list[Annotated[int, Field(ge=0)]]]
+    warmup: Annotated[int, Field(ge=0)]
+    order: _Text
+    device: _Text
+    host: _Text
 
 
 class DeviceResult(_Record):
     """What was found on the device.
 
     Attributes:
-        status: "measured" only where the GPU has the target's compute capability.
+        status: "measured" only where the device is the target, by `differences` in `device/trt_target.py`.
         seen: file -> sha256 of what the device had.
-        int8, not_int8: planned nodes that run in INT8, and for each other one what the engine does instead.
+        tensorrt, gpu: what the engine ran on, which need not be what built it.
+        tf32: whether float32 products may have been rounded to TF32.
+        int8: planned nodes that run in INT8.
+        not_int8: for each that does not what the engine does instead.
+        unknown: for each of which it cannot be told the reason.
         latency: precision -> times; the bundle's own first, then engines it was compared with.
-        conditions: power mode, clocks, temperatures before and after.
+        conditions: power mode, clocks, temperatures before and after, and whether the clocks were locked.
     """
 
     schema_: Literal[1] = Field(alias="schema")
     status: Literal["verified", "measured"]
     created: _Text
     seen: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
-    tensorrt: Annotated[str, Field(pattern=r"^\d+(\.\d+){1,3}$")]
+    tensorrt: Annotated[str, Field(pattern=r"^\d+(\.\d+){1,3}[\w.+-]{0,20}$", max_length=60)]
     made_by: Literal["tensorrt", "trtexec"]
     gpu: Gpu
     os: _Text
     flags: list[_Text]
+    tf32: bool
     build_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     golden: Golden
     int8: list[str]
     not_int8: dict[str, _Text]
+    unknown: dict[str, _Text]
     dla: DlaLayers
     latency: dict[Kind, EngineTimes]
+    timing: Timing
     conditions: dict[str, Any]
     warnings: list[str]
 
@@ -117,15 +140,17 @@ def read_result(folder: Path) -> DeviceResult:
         _refuse(f"field {'.'.join(map(str, first['loc']))!r}: {first['msg']}")
     except (ValueError, RecursionError) as error:
         _refuse(str(error)[:200])
-    graphs = {graph.file for graph in settings.graphs if graph.precision == settings.precision}
-    if set(result.seen) - graphs != {SETTINGS, "golden.npz", "engine.plan"} or len(set(result.seen) & graphs) != 1:
+    graphs = {graph.file: graph for graph in settings.graphs if graph.precision == settings.precision}
+    built = [graphs[name] for name in result.seen if name in graphs]
+    if len(built) != 1 or result.seen.keys() != {SETTINGS, "golden.npz", "engine.plan", built[0].file}:
         _refuse("it does not say which files it is about")
     for name, digest in result.seen.items():
         if name != "engine.plan" and (not (folder / name).is_file() or sha256(folder / name) != digest):
             _refuse(f"it is about another {name}")
-    if result.status == "measured" and result.gpu.compute_capability != settings.target.compute_capability:
-        _refuse(f"it calls a {result.gpu.name} the target")
-    if sorted([*result.int8, *result.not_int8]) != sorted(settings.int8_nodes):
+    others = differences(settings.target.model_dump(), result.gpu.model_dump(), result.tensorrt)
+    if result.status == "measured" and others:
+        _refuse(f"it calls a {result.gpu.name} the target, and {others[0]}")
+    if sorted([*result.int8, *result.not_int8, *result.unknown]) != sorted(settings.int8_nodes):
         _refuse("its nodes are not those of the plan")
     if settings.precision not in result.latency:
         _refuse("it has no latency of the bundle's own engine")
@@ -133,8 +158,9 @@ def read_result(folder: Path) -> DeviceResult:
     lengths = {len(golden.sqnr_db), len(golden.numbers), len(golden.agreement), len(manifest.model.outputs)}
     if len(lengths) != 1:
         _refuse("its outputs are not those of the model")
+    exact = settings.precision == "fp32" and not result.tf32
     if recorded is None or not (
-        close_enough(golden.sqnr_db, recorded.golden_sqnr_db, golden.numbers)
+        close_enough(golden.sqnr_db, _expected(built[0], recorded.golden_sqnr_db, exact=exact), golden.numbers)
         and agrees(golden.agreement, recorded.golden_agreement)
     ):
         what = "the golden outputs are off on the device"
@@ -142,17 +168,16 @@ def read_result(folder: Path) -> DeviceResult:
     return result
 
 
+def _expected(graph: Graph, recorded_db: Sequence[float | None], *, exact: bool) -> list[float | None]:
+    """As `Engine.expected` in `device/trt_runtime.py`: what an engine of rounded products must reach."""
+    recorded_db = recorded_db if graph.golden_sqnr_db is None else graph.golden_sqnr_db
+    return [r if exact else min(ROUNDED_DB if r is None else r, ROUNDED_DB) for r in recorded_db]
+
+
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        _refuse(str(error))
-    if len(data) > MOST_BYTES:
-        _refuse(f"it is larger than {MOST_BYTES >> 20} MiB")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
+        return read_bounded(path, MOST_BYTES).decode("utf-8")
+    except (OSError, ValueError) as error:
         _refuse(str(error))
 
 

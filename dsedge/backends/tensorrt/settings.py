@@ -13,8 +13,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from dsedge.backends.tensorrt.capability import capability
 from dsedge.bundle import sha256
 from dsedge.errors import BundleError, LoadError
+from dsedge.target import Target
 
 SETTINGS, LINES = "build.json", "build.conf"
 MOST_BYTES = 16 * 2**20
@@ -26,26 +28,31 @@ SCRIPTS: Mapping[str, Path] = {
             "build.py",
             "build.sh",
             "verify.py",
-            "trt_runtime.py",
-            "trt_cuda.py",
-            "trt_layers.py",
+            "trt_builder.py",
             "trt_conditions.py",
+            "trt_cuda.py",
+            "trt_files.py",
+            "trt_floats.py",
+            "trt_layers.py",
+            "trt_runtime.py",
+            "trt_target.py",
         )
     },
 }
 """File in the bundle -> where it comes from."""
 
-Kind = Literal["int8", "fp16", "bf16", "fp32", "int4", "fp8"]
+Kind = Literal["int8", "fp16", "bf16", "fp32", "int4"]
 Axis = Annotated[int, Field(ge=0, le=2**31 - 1)]
 File = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f']{1,500}$")]
 """A tensor's name that a command line of trtexec can hold: no control characters, no single quote."""
 
+_RANGE = r"^(==|!=|<=|>=|<|>|~=)\d[\w.*]*(,(==|!=|<=|>=|<|>|~=)\d[\w.*]*)*$"
 _UNSAFE = re.compile(r"[:,\s]")
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Graph(_Record):
@@ -54,19 +61,22 @@ class Graph(_Record):
     Attributes:
         file: its name in the bundle.
         precision: of the engine.
-        typing: "weak" where builder flags say which precisions are allowed (TensorRT 8.5 to 10), "strong" where the
-            graph says all of them (10 and 11). A float32 graph is both.
+        typing: "weak" where builder flags say which precisions are allowed (TensorRT 8.5 to 10): such a graph is in
+            float32. "strong" where the graph says all of them (10 and 11). A graph without flags is both.
+        golden_sqnr_db: what it reached on the golden samples, as `Fidelity.golden_sqnr_db` of the manifest; None where
+            that is of this graph.
         sha256: of the file, filled in by `write_settings`.
     """
 
     file: File
     precision: Kind
     typing: Literal["weak", "strong"]
+    golden_sqnr_db: list[Annotated[float, Field(allow_inf_nan=False)] | None] | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = "0" * 64
 
     @model_validator(mode="after")
     def _has_a_flag(self) -> Self:
-        if self.typing == "weak" and self.precision in ("int4", "fp8"):
+        if self.typing == "weak" and self.precision == "int4":
             raise ValueError(f"{self.precision} needs a strongly typed graph")
         return self
 
@@ -87,18 +97,22 @@ class Profile(_Record):
         return self
 
 
-class Dla(_Record):
-    """The deep learning accelerator of a Jetson: its core, and whether the GPU computes what it cannot."""
-
-    core: int = Field(0, ge=0, le=3)
-    gpu_fallback: bool = True
-
-
 class TargetFacts(_Record):
-    """Of the board: its name, and the compute capability of its GPU."""
+    """Of the board, by which `device/trt_target.py` tells it from others.
+
+    Attributes:
+        name: of the target.
+        compute_capability: of its GPU.
+        device_name: a part of what the device calls itself; None: nothing is measured on it.
+        memory_mib: that the GPU can use, its own or the system's; None: any.
+        tensorrt: the versions that the board has, a PEP 440 range; None: any.
+    """
 
     name: File
     compute_capability: Annotated[str, StringConstraints(pattern=r"^\d+\.\d$")]
+    device_name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    memory_mib: Annotated[int, Field(gt=0)] | None = None
+    tensorrt: Annotated[str, StringConstraints(pattern=_RANGE, max_length=200)] | None = None
 
 
 class Settings(_Record):
@@ -113,24 +127,36 @@ class Settings(_Record):
     profiles: dict[Name, Profile] = {}
     workspace_mib: Annotated[int, Field(ge=1, le=2**20)] | None = None
     sparsity: bool = False
-    dla: Dla | None = None
-    optimization_level: Annotated[int, Field(ge=0, le=5)] | None = None
+    tf32: bool = True
+    fp16: bool = True
+    float32_nodes: list[str] = []
     int8_nodes: list[str] = []
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.precision not in {graph.precision for graph in self.graphs}:
             raise ValueError(f"none of the graphs is for {self.precision}")
+        if self.precision == "fp16" and not self.fp16:
+            raise ValueError("an engine in fp16 computes in float16")
+        outputs = {len(g.golden_sqnr_db) for g in self.graphs if g.golden_sqnr_db is not None}
+        if outputs - {len(self.outputs)}:
+            raise ValueError("golden_sqnr_db of a graph is one number for each output")
+        if len(set(self.dynamic)) < len(self.dynamic):
+            raise ValueError("an input is named twice in dynamic")
         if set(self.dynamic) != set(self.profiles):
             named = ", ".join(sorted(set(self.dynamic) ^ set(self.profiles)))
             raise ValueError(f"an input with open axes needs a profile, and no other has one: {named}")
-        if self.dla and self.dynamic:
-            raise ValueError("the DLA takes fixed shapes only")
         return self
 
     def lines(self) -> str:
-        """The same as `build.conf`: a keyword and its values in each line, for a shell."""
-        graphs = [("graph", f"{g.precision} {g.typing} {g.sha256} {g.file}") for g in self.graphs]
+        """The same as `build.conf`: a keyword and its values in each line, for a shell, which builds no others.
+
+        Where a node must stay in float32 all do ("half 0"): trtexec finds a layer by its whole name, and a node can
+        become several of which only the first has the node's (`setLayerPrecisions` in TensorRT 8.5's
+        `sampleEngines.cpp`).
+        """
+        own = [g for g in self.graphs if g.precision == self.precision]
+        graphs = [("graph", f"{g.precision} {g.typing} {g.sha256} {g.file}") for g in own]
         shapes = [(f"{end}_shapes", self._shapes(end)) for end in ("min", "opt", "max")]
         pairs: list[tuple[str, object]] = [
             ("target", self.target.name),
@@ -139,9 +165,8 @@ class Settings(_Record):
             *graphs,
             ("workspace_mib", self.workspace_mib),
             ("sparsity", int(self.sparsity)),
-            ("dla", self.dla.core if self.dla else None),
-            ("gpu_fallback", int(self.dla.gpu_fallback) if self.dla else None),
-            ("optimization_level", self.optimization_level),
+            ("tf32", int(self.tf32)),
+            ("half", int(self.fp16 and not self.float32_nodes)),
             ("dynamic", ", ".join(self.dynamic)),
             *shapes,
         ]
@@ -165,13 +190,43 @@ def read_settings(folder: Path) -> Settings:
     """
     path = folder / SETTINGS
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"it is larger than {MOST_BYTES >> 20} MiB")
-        return Settings.model_validate_json(path.read_bytes())
+        return Settings.model_validate_json(read_bounded(path, MOST_BYTES))
     except (OSError, ValueError) as error:
         because = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         what = "the file does not say how an engine is built"
         raise BundleError("DS803", what, where=str(path), because=because, hint="compile again") from error
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """Read a file from outside.
+
+    Raises:
+        OSError: it is missing, or a device or pipe, which could be read forever.
+        ValueError: it has more bytes than `most`.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError("it is no file")
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it is larger than {most >> 20} MiB")
+    return data
+
+
+def target_facts(target: Target) -> TargetFacts:
+    """What the scripts must know of a board.
+
+    Raises:
+        LoadError: DS144 when it has no known compute capability.
+    """
+    chip, number = target.accelerator, capability(target).number
+    return TargetFacts(
+        name=target.name,
+        compute_capability=number,
+        device_name=chip.device_name if chip else None,
+        memory_mib=(chip.memory_mb if chip else None) or target.memory_mb,
+        tensorrt=next((runtime.version for runtime in target.runtimes if runtime.name == "tensorrt"), None),
+    )
 
 
 def write_settings(
@@ -186,8 +241,9 @@ def write_settings(
     dynamic: Sequence[str] = (),
     workspace_mib: int | None = None,
     sparsity: bool = False,
-    dla: Dla | None = None,
-    optimization_level: int | None = None,
+    tf32: bool = True,
+    fp16: bool = True,
+    float32_nodes: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Write `build.json`, `build.conf` and the scripts into a bundle.
 
@@ -202,8 +258,9 @@ def write_settings(
         dynamic: names of inputs that have open axes.
         workspace_mib: the most memory that a kernel may use beside its tensors, in MiB.
         sparsity: whether weights are pruned 2 of 4.
-        dla: use this DLA core.
-        optimization_level: of the builder, 0 to 5.
+        tf32: whether float32 products may be rounded to TF32, which TensorRT does by default on GPUs that have it.
+        fp16: whether a weakly typed engine may compute in float16; False where it was tried and loses too much.
+        float32_nodes: names of nodes that a weakly typed engine computes in float32 all the same, and stores so.
 
     Returns:
         Names of the files that were written, `run.py` first.
@@ -224,8 +281,9 @@ def write_settings(
             dynamic=list(dynamic),
             workspace_mib=workspace_mib,
             sparsity=sparsity,
-            dla=dla,
-            optimization_level=optimization_level,
+            tf32=tf32,
+            fp16=fp16,
+            float32_nodes=list(float32_nodes),
         )
     except ValidationError as error:
         first = error.errors()[0]

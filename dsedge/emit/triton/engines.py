@@ -120,16 +120,27 @@ def build_script(engines: Sequence[Engine]) -> str:
     """A shell script that builds the engine of the GPU it is run on.
 
     It runs the bundle's own script in a copy, so that what Triton reads is one whole file or none, and the bundle
-    stays as it was checked.
+    stays as it was checked. JetPack 5 has no nvidia-smi, and later ones answer "[N/A]": a script of the bundle, of
+    whichever board, asks CUDA then.
     """
     cases = "".join(f"    {e.capability}) board={e.board} file={e.file} ;;\n" for e in engines)
     known = ", ".join(f"{e.capability} ({e.board})" for e in engines)
     return f"""#!/bin/sh
 # Builds the engine of this machine's GPU. Run it once on each kind of GPU that will serve: {known};
-# in an image with the TensorRT of the Triton that will load it: nvcr.io/nvidia/tensorrt of the same release.
+# in an image with the TensorRT of the Triton that will load it: nvcr.io/nvidia/tensorrt of the same release. On a
+# Jetson that is the one whose name ends in -igpu, or none: JetPack's own TensorRT, and the Triton built for it.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | sort -u)
+capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sort -u)
+case "$capability" in
+[0-9]*.[0-9]*) ;;
+*)
+    ask='script("build.sh", lambda: print(Cuda().gpu()["compute_capability"]))'
+    capability=$(cd "$here/bundles/{engines[0].board}" && "${{PYTHON:-python3}}" -B -c "from trt_files import script
+from trt_cuda import Cuda
+$ask")
+    ;;
+esac
 case "$capability" in
 {cases}    *) echo "build.sh: there is a bundle for {known}, and this GPU is ${{capability:-unknown}}" >&2; exit 2 ;;
 esac

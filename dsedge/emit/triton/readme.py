@@ -32,8 +32,8 @@ def _missing(engines: Sequence[Engine]) -> str:
     files = ", ".join(f"`{VERSION}/{engine.file}` (compute capability {engine.capability})" for engine in engines)
     return (
         f"**Not ready to serve.** Missing: {files}. An engine is built on the GPU that runs it: run `./build.sh` there "
-        "once, in an image with the TensorRT of your Triton. Until then Triton refuses to load this model and names "
-        "the file."
+        "once, in an image with the TensorRT of your Triton; on a Jetson JetPack's own will do, where Triton uses it "
+        "too. Until then Triton refuses to load this model and names the file."
     )
 
 

@@ -10,6 +10,7 @@ _QUERY = (
     "temperature.gpu",
     "power.limit",
     "persistence_mode",
+    "pstate",
     "driver_version",
 )
 
@@ -23,6 +24,7 @@ def conditions():
         ("temperatures_c", _temperatures),
         ("nvidia_smi", _nvidia_smi),
         ("driver", _driver),
+        ("clocks_locked", _clocks_locked),
     ):
         try:
             found[name] = read()
@@ -57,6 +59,14 @@ def _gpu_clock():
         raise ValueError("no GPU in /sys/class/devfreq: this is no Jetson")
     read = {key: int((folders[0] / (key + "_freq")).read_text()) // 10**6 for key in ("cur", "min", "max")}
     return dict(read, locked=read["min"] == read["max"])
+
+
+def _clocks_locked():
+    """Of a Jetson; nvidia-smi does not tell: compare the clocks before and after."""
+    try:
+        return _gpu_clock()["locked"]
+    except (OSError, ValueError):
+        raise ValueError("no tool tells whether a GPU's clocks are locked but on a Jetson: compare them") from None
 
 
 def _temperatures():

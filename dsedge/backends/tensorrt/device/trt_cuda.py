@@ -7,6 +7,8 @@ import ctypes
 import pathlib
 import sys
 
+from trt_target import board_model
+
 SONAMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so.10.2", "libcudart.so")
 FOLDERS = ("/usr/local/cuda/lib64", "/usr/local/cuda/lib")
 WHEELS = ("nvidia/cuda_runtime/lib", "nvidia/cu13/lib")
@@ -25,6 +27,7 @@ SIGNATURES = {
     "cudaDriverGetVersion": (_INT_OUT,),
     "cudaMalloc": (_OUT, _SIZE),
     "cudaFree": (_P,),
+    "cudaMemGetInfo": (ctypes.POINTER(_SIZE), ctypes.POINTER(_SIZE)),
     "cudaMemcpyAsync": (_P, _P, _SIZE, ctypes.c_int, _P),
     "cudaStreamCreate": (_OUT,),
     "cudaStreamSynchronize": (_P,),
@@ -39,7 +42,7 @@ ADVICE = {
     35: "the driver is older than this CUDA runtime: update the driver or JetPack",
     46: "another program holds the GPU for itself",
     100: "no GPU is visible: on a Jetson the container needs --runtime nvidia, elsewhere look at nvidia-smi",
-    209: "the engine was built for another GPU: run python build.py on this device",
+    209: "the engine was built for another GPU: run python3 build.py on this device",
     700: "a kernel read or wrote outside of its memory; build the engine again on this device",
     719: "a kernel failed; build the engine again on this device",
     802: "the GPU is not ready yet: try again in a minute",
@@ -105,15 +108,24 @@ class Cuda:
         return found.value
 
     def gpu(self, device=0):
-        """Name, compute capability ("8.7") and versions of the first GPU."""
+        """Name, compute capability ("8.7"), memory and versions of the first GPU, and the board's model."""
+        if not self.number("cudaDriverGetVersion"):  # 0 where there is none, as the reference of the function says
+            raise CudaError(
+                "this machine has no NVIDIA driver: run this on the device that the bundle is for (in a container with "
+                "--gpus all, on a Jetson --runtime nvidia)"
+            )
         if not self.number("cudaGetDeviceCount"):
             raise CudaError("no GPU: " + ADVICE[100], 100)
         properties = ctypes.create_string_buffer(_PROPERTIES)
         self.call("cudaGetDeviceProperties", properties, device)
+        free, memory = _SIZE(), _SIZE()
+        self.call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(memory))
         major, minor = (self.number("cudaDeviceGetAttribute", which, device) for which in (_MAJOR, _MINOR))
         return {
             "name": properties.raw[:256].split(b"\0")[0].decode("utf-8", "replace"),
             "compute_capability": f"{major}.{minor}",
+            "model": board_model(),
+            "memory_mib": memory.value >> 20,
             "cuda_runtime": _version(self.number("cudaRuntimeGetVersion")),
             "cuda_driver": _version(self.number("cudaDriverGetVersion")),
         }

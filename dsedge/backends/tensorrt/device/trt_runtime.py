@@ -11,6 +11,7 @@ import pathlib
 import numpy as np
 import trt_conditions
 from trt_cuda import TO_DEVICE, TO_HOST, Cuda
+from trt_files import sha256
 
 DTYPES = {
     "FLOAT": np.float32,
@@ -27,6 +28,10 @@ DTYPES = {
 WARMUP = 5
 """Runs that `run.py` makes before it takes the time."""
 
+ROUNDED_DB = 40.0
+"""What is near enough to the float model for an engine that computes in float16, bfloat16 or TF32: all three keep 8 to
+11 bits of a number."""
+
 
 def load(model, threads=None):
     """Open the engine that `build.py` built beside a graph.
@@ -36,27 +41,48 @@ def load(model, threads=None):
         threads: not used; a GPU has none to choose.
 
     Raises:
-        OSError, RuntimeError: no engine, one that is not the one that was recorded, or one that cannot be opened here.
+        OSError, RuntimeError: no engine, one that is not the one that was recorded, one of another bundle, or one that
+            cannot be opened here.
     """
     model = pathlib.Path(model)
     plan = model if model.suffix == ".plan" else model.parent / "engine.plan"
     if not plan.is_file() or not plan.with_suffix(".json").is_file():
-        raise OSError(f"{plan.name} is not built yet: run python build.py on this device first")
+        raise OSError(f"{plan.name} is not built yet: run python3 build.py on this device first")
+    if not is_current(plan):
+        raise RuntimeError(f"{plan.name} was built for another bundle that lay here: run python3 build.py again")
     data = plan.read_bytes()
     record = json.loads(plan.with_suffix(".json").read_text(encoding="utf-8"))
     if hashlib.sha256(data).hexdigest() != record["engine"]["sha256"]:
-        raise RuntimeError(f"{plan.name} is not the engine that was built last: run python build.py again")
+        raise RuntimeError(f"{plan.name} is not the engine that was built last: run python3 build.py again")
     settings = json.loads((plan.parent / "build.json").read_text(encoding="utf-8"))
-    return Engine(data, settings["outputs"], record["tensorrt"])
+    engine = Engine(data, settings["outputs"], record["tensorrt"])
+    engine.is_exact = record["precision"] == "fp32" and not record["tf32"]
+    engine.graph_db = graph_db(settings, record)
+    return engine
+
+
+def graph_db(settings, record):
+    """What the graph that an engine was built from reached; None where the manifest says it."""
+    key = record["graph"]["file"], record["precision"]
+    return next((g["golden_sqnr_db"] for g in settings["graphs"] if (g["file"], g["precision"]) == key), None)
+
+
+def is_current(plan):
+    """Whether an engine was built with the settings, and so from the graphs, that lie beside it."""
+    record = plan.with_suffix(".json")
+    if not plan.is_file() or not record.is_file():
+        return False
+    built_with = json.loads(record.read_text(encoding="utf-8")).get("settings")
+    return built_with == sha256(plan.with_name("build.json"))
 
 
 def import_tensorrt():
     """TensorRT's Python module."""
     try:
         import tensorrt
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise ImportError(
-            f"Python's tensorrt is missing ({error}). On a Jetson: sudo apt install python3-libnvinfer, and use the "
+            f"Python's tensorrt does not load ({error}). On a Jetson: sudo apt install python3-libnvinfer, and use the "
             "system's python3; elsewhere: pip install tensorrt of the version that built the engine"
         ) from None
     return tensorrt
@@ -71,17 +97,18 @@ class Engine:
 
     def __init__(self, data, outputs, built_with):
         self._cuda = Cuda()
-        self._cuda.gpu()
+        self.gpu = self._cuda.gpu()
         trt = import_tensorrt()
+        self.tensorrt = trt.__version__
         logger = trt.Logger(trt.Logger.ERROR)
         trt.init_libnvinfer_plugins(logger, "")
         self._keep = trt.Runtime(logger)  # an engine lives no longer than its runtime
         self._engine = self._keep.deserialize_cuda_engine(data)
         if self._engine is None:
-            raise RuntimeError(
-                f"TensorRT {trt.__version__} cannot open the engine, which TensorRT {built_with} built: an engine is "
-                "bound to the version and to the GPU. Run python build.py on this device"
-            )
+            why = "the memory may not be enough, or the GPU is another one: see its own message above"
+            if trt.__version__ != built_with:
+                why = f"TensorRT {built_with} built it, and an engine is bound to its version: run python3 build.py"
+            raise RuntimeError(f"TensorRT {trt.__version__} cannot open the engine: {why}")
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise RuntimeError("no execution context: the GPU's memory is not enough for this engine")
@@ -97,6 +124,8 @@ class Engine:
         self._events = [self._cuda.handle("cudaEventCreate") for _ in range(2)]
         self._allocator = _allocator(trt, self._memory)
         self.device_ms = []
+        self.is_exact = False  # nothing but float32 products
+        self.graph_db = None
 
     def __call__(self, feeds):
         """Run once; ValueError where the inputs are not the engine's."""
@@ -119,6 +148,17 @@ class Engine:
         self.device_ms.append(self._cuda.milliseconds(start, end))
         del held
         return [self._fetch(name, self._allocator.shapes.get(name, shape)) for name, shape in shapes.items()]
+
+    def expected(self, recorded_db):
+        """The SQNR to come near: what the graph reached, or less where products in float16 or TF32 round too.
+
+        Args:
+            recorded_db: in the manifest, of each output in dB, None where it was identical.
+        """
+        recorded_db = recorded_db if self.graph_db is None else self.graph_db
+        if self.is_exact:
+            return list(recorded_db)
+        return [ROUNDED_DB if ratio is None else min(ratio, ROUNDED_DB) for ratio in recorded_db]
 
     @property
     def conditions(self):

@@ -1,10 +1,10 @@
 """Verifies and times this bundle's engine on the device, and writes device.json for the machine that compiled it.
 
-python verify.py                   golden outputs, INT8 coverage, latency
-python verify.py --compare         latency against float16 and float32 engines too, built where they are missing
+python3 verify.py                   golden outputs, INT8 coverage, latency
+python3 verify.py --compare         latency against float16 and float32 engines too, built where they are missing
 
 `dsedge verify BUNDLE` reads device.json back, once it is copied into the bundle there. Nothing is written when the
-golden outputs are off. Status is "measured" on a GPU of the target's compute capability, else "verified".
+golden outputs are off. Status is "measured" on the target itself, else "verified", and the reason is said.
 """
 
 import argparse
@@ -20,25 +20,61 @@ import run as runner
 import trt_conditions
 import trt_layers
 import trt_runtime
-from build import publish, sha256
+import trt_target
+from trt_files import publish, script, sha256
 
 FLOATS = ("fp16", "fp32")
+WARMUP = 20
+TIMING = {
+    "warmup": WARMUP,
+    "order": "one run of each engine in turn",
+    "device": "CUDA events around the run of the engine, without copies",
+    "host": "the host's clock around copies from and to pageable memory and the run",
+}
 
 
-def engines(folder, settings, compare):
-    """Precision -> engine file, the bundle's own first; engines to compare with are built where they are missing."""
-    found = {settings["precision"]: folder / "engine.plan"}
-    for precision in FLOATS if compare else ():
-        if any(graph["precision"] == precision for graph in settings["graphs"]):
-            plan = folder / f"engine.{precision}.plan"
-            if precision not in found and not plan.with_suffix(".json").is_file():
-                command = [sys.executable, str(folder / "build.py"), "--precision", precision]
-                record = json.loads((folder / "engine.json").read_text(encoding="utf-8"))
-                if record["gpu"]["compute_capability"] != settings["target"]["compute_capability"]:
-                    command.append("--any-gpu")  # as the engine was that it is compared with
-                subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-            found.setdefault(precision, plan)
-    return found
+def floats(folder, settings, gpu):
+    """Precision -> engine to compare with, and for each that could not be built the reason.
+
+    They are built where they are missing, and as the own one was: on which GPU, with TF32 or without.
+    """
+    found, missing = {}, []
+    record = json.loads((folder / "engine.json").read_text(encoding="utf-8"))
+    there = gpu["compute_capability"] == settings["target"]["compute_capability"]
+    options = ([] if there else ["--any-gpu"]) + ([] if record["tf32_allowed"] else ["--no-tf32"])
+    for precision in (each for each in FLOATS if each != settings["precision"]):
+        plan = folder / f"engine.{precision}.plan"
+        if not (trt_runtime.is_current(plan) and _as(plan, record)):
+            command = [sys.executable, str(folder / "build.py"), "--precision", precision, *options]
+            ended = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            if ended.returncode:
+                said = ended.stderr.decode("utf-8", "replace").strip().splitlines()
+                missing.append("not compared with {}: {}".format(precision, said[-1][:500] if said else "no engine"))
+                continue
+        found[precision] = plan
+    return found, missing
+
+
+def _as(plan, record):
+    """Whether an engine was built by the TensorRT that built another, and with TF32 or without as that was."""
+    other = json.loads(plan.with_suffix(".json").read_text(encoding="utf-8"))
+    return all(other[key] == record[key] for key in ("tensorrt", "tf32_allowed"))
+
+
+def in_usual_shape(array, profile):
+    """A sample cut, or repeated, to the shape that the engine is tuned for."""
+    for axis, length in enumerate(profile["opt"] if profile else ()):
+        array = np.take(array, np.arange(length) % array.shape[axis], axis)
+    return array
+
+
+def check_golden(found, engine, recorded):
+    """Refuse outputs that are not those of the graph."""
+    wanted = engine.expected(recorded["golden_sqnr_db"])
+    near = runner.close_enough(found["sqnr_db"], wanted, found["numbers"])
+    if not near or not runner.agrees(found["agreement"], recorded["golden_agreement"]):
+        print(json.dumps(dict(found, expected=wanted)))
+        raise RuntimeError("the golden outputs are off: the engine computes something else than the graph")
 
 
 def main():
@@ -54,22 +90,19 @@ def main():
     settings, manifest = (json.loads((folder / n).read_text(encoding="utf-8")) for n in ("build.json", "manifest.json"))
     with np.load(str(folder / "golden.npz"), allow_pickle=False) as data:
         golden = dict(data)
-    inputs, recorded = manifest["model"]["inputs"], manifest["fidelity"]
+    inputs = manifest["model"]["inputs"]
 
-    plans = engines(folder, settings, args.compare)
-    opened = {precision: trt_runtime.load(plan) for precision, plan in plans.items()}
-    own = opened[settings["precision"]]
+    own = trt_runtime.load(folder / "engine.plan")
     found = runner.compare(golden, own, inputs)
-    near = runner.close_enough(found["sqnr_db"], recorded["golden_sqnr_db"], found["numbers"])
-    if not near or not runner.agrees(found["agreement"], recorded["golden_agreement"]):
-        print(json.dumps(dict(found, recorded=recorded["golden_sqnr_db"])))
-        raise RuntimeError("the golden outputs are off: the engine computes something else than the graph")
+    check_golden(found, own, manifest["fidelity"])
 
-    layers = trt_layers.read_layers((folder / "engine.layers.json").read_text(encoding="utf-8"))
-    codes, others = trt_layers.coverage(layers, settings["int8_nodes"])
+    plans, missing = floats(folder, settings, own.gpu) if args.compare else ({}, [])
+    opened = {settings["precision"]: own, **{precision: trt_runtime.load(plan) for precision, plan in plans.items()}}
     before = trt_conditions.conditions()
-    feeds = {spec["name"]: golden[f"input_{i}"][0] for i, spec in enumerate(inputs)}
-    times = runner.time_alternately(list(opened.values()), feeds, args.runs)
+    samples = {spec["name"]: golden[f"input_{i}"][0] for i, spec in enumerate(inputs)}
+    feeds = {name: in_usual_shape(array, settings["profiles"].get(name)) for name, array in samples.items()}
+    times = runner.time_alternately(list(opened.values()), feeds, args.runs, WARMUP)
+    after = trt_conditions.conditions()
     latency = {
         precision: {
             "host": trt_runtime.percentiles(mine),
@@ -77,39 +110,44 @@ def main():
         }
         for (precision, engine), mine in zip(opened.items(), times)
     }
+    layers = trt_layers.read_layers((folder / "engine.layers.json").read_text(encoding="utf-8"))
+    codes, others, unknown = trt_layers.coverage(layers, settings["int8_nodes"])
     record = json.loads((folder / "engine.json").read_text(encoding="utf-8"))
-    there = record["gpu"]["compute_capability"] == settings["target"]["compute_capability"]
+    gpu = {key: own.gpu[key] for key in ("name", "compute_capability", "model", "memory_mib")}
+    differs = trt_target.differences(settings["target"], gpu, own.tensorrt)
+    differs = ["this is not the target: {}".format("; ".join(differs))] if differs else []
     seen = ("build.json", "golden.npz", record["graph"]["file"], "engine.plan")
     result = {
         "schema": 1,
-        "status": "measured" if there else "verified",
+        "status": "verified" if differs else "measured",
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "seen": {name: sha256(folder / name) for name in seen},
-        "tensorrt": record["tensorrt"],
+        "tensorrt": own.tensorrt,
         "made_by": record["made_by"],
-        "gpu": {key: record["gpu"][key] for key in ("name", "compute_capability")},
+        "gpu": gpu,
         "os": f"{platform.platform()} {platform.machine()}",
         "flags": record["flags"],
+        "tf32": record["tf32"],
         "build_seconds": record["seconds"],
         "golden": found,
         "int8": codes,
         "not_int8": others,
-        "dla": trt_layers.dla(layers),
+        "unknown": unknown,
+        "dla": record["dla"],
         "latency": latency,
-        "conditions": {"before": before, "after": trt_conditions.conditions()},
-        "warnings": record["warnings"],
+        "timing": dict(TIMING, shapes={name: list(array.shape) for name, array in feeds.items()}),
+        "conditions": {"before": before, "after": after},
+        "warnings": record["warnings"] + differs + missing,
     }
-    publish(folder / "device.json", json.dumps(result, indent=1, allow_nan=False).encode("utf-8"))
-    print("{}: {} of {} planned nodes in INT8".format(result["status"], len(codes), len(settings["int8_nodes"])))
+    publish({folder / "device.json": json.dumps(result, indent=1, allow_nan=False).encode("utf-8")})
+    print("{}: {}".format(result["status"], trt_layers.told(result, settings["int8_nodes"])))
     for precision, both in latency.items():
         text = "{}: median {:.3f} ms on the GPU, {:.3f} ms with copies"
         print(text.format(precision, both["device"]["median_ms"], both["host"]["median_ms"]))
+    for line in differs + missing:
+        print(line)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (ImportError, OSError, RuntimeError, ValueError, KeyError, subprocess.SubprocessError) as error:
-        print(f"verify.py: {error}", file=sys.stderr)
-        sys.exit(2)
+    script("verify.py", main)

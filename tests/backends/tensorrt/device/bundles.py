@@ -17,13 +17,12 @@ import pytest
 
 from dsedge.backends.tensorrt.settings import SCRIPTS, Graph, Profile, TargetFacts, write_settings
 
-ORIN = TargetFacts(name="jetson-orin-nano", compute_capability="8.7")
+ORIN = TargetFacts(
+    name="jetson-orin-nano", compute_capability="8.7", device_name="a gpu", memory_mib=8192, tensorrt=">=8.5,<12"
+)
 GRAPHS = (
     Graph(file="model.fp32.onnx", precision="int8", typing="weak"),
     Graph(file="model.fp16.onnx", precision="int8", typing="strong"),
-    Graph(file="float.onnx", precision="fp16", typing="weak"),
-    Graph(file="float.onnx", precision="fp32", typing="weak"),
-    Graph(file="float.onnx", precision="fp32", typing="strong"),
 )
 
 
@@ -48,10 +47,11 @@ def of_a_compiled_one(folder: Path) -> Path:
     manifest = json.loads((folder / "manifest.json").read_text())
     model = onnx.load(folder / "model.onnx")
     shutil.copyfile(folder / "model.onnx", folder / "model.fp16.onnx")
-    model.opset_import[0].version = 17  # its operators are the same there
-    for name in ("model.fp32.onnx", "float.onnx"):
-        onnx.save(model, folder / name)
-    nodes = [node.name for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    model.opset_import[0].version, model.ir_version = 17, 8  # its operators are the same there
+    onnx.save(model, folder / "model.fp32.onnx")
+    codes = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    products = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    nodes = [node.name for node in products if set(node.input[:2]) <= codes]
     shape = list(golden_of(folder)["input_0"][0].shape)
     profiles = {model.graph.input[0].name: Profile(min=shape, opt=shape, max=[8 * shape[0], *shape[1:]])}
     outputs = [value.name for value in model.graph.output]
@@ -104,8 +104,17 @@ def cuda_library(tmp_path: Path) -> str:
     return str(folder)
 
 
-def python(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run lines that import the scripts of a device."""
-    scripts = str(SCRIPTS["build.py"].parent)
-    environment = {**environment, "PYTHONPATH": scripts}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+def python(
+    code: str, environment: dict[str, str], folder: Path | None = None, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run lines that import the scripts of a device, or those in a bundle."""
+    paths = [str(folder or SCRIPTS["build.py"].parent), environment.get("PYTHONPATH", "")]
+    environment = {**environment, "PYTHONPATH": ":".join(filter(None, paths))}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

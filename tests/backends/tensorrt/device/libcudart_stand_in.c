@@ -1,5 +1,6 @@
 /* A stand-in for libcudart: memory of the host, and every pointer is checked. It is no CUDA and computes nothing.
- * A call named by CUDA_FAILS ("cudaMalloc:2") fails with that code. Compute capability by GPU_CAPABILITY ("8.7"). */
+ * A call named by CUDA_FAILS ("cudaMalloc:2") fails with that code. Compute capability by GPU_CAPABILITY ("8.7"), name
+ * by GPU_NAME, memory by GPU_MIB; CUDA_DRIVER ("0": none). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@ static int inside(const char *p, size_t size) {
         if (blocks[i] && p >= blocks[i] && p + size <= blocks[i] + sizes[i]) return 1;
     return 0;
 }
+static const char *text(const char *name, const char *otherwise) { return getenv(name) ? getenv(name) : otherwise; }
 #define CALL(name) if (failing(#name)) return failing(#name)
 static int stream, events[2], made;
 
@@ -28,9 +30,14 @@ int cudaDeviceGetAttribute(int *out, int which, int device) {
     *out = which == 75 ? atoi(c) : which == 76 ? atoi(strchr(c, '.') + 1) : -1;
     return 0;
 }
-int cudaGetDeviceProperties(char *out, int device) { memset(out, 1, 2048); strcpy(out, "A GPU"); return device; }
+int cudaGetDeviceProperties(char *out, int device) { memset(out, 1, 2048); strcpy(out, text("GPU_NAME", "A GPU")); return device; }
+int cudaMemGetInfo(size_t *free, size_t *total) {
+    *free = 1;
+    *total = (size_t)atoi(text("GPU_MIB", "7620")) << 20;
+    return 0;
+}
 int cudaRuntimeGetVersion(int *out) { *out = 12060; return 0; }
-int cudaDriverGetVersion(int *out) { *out = 12080; return 0; }
+int cudaDriverGetVersion(int *out) { *out = atoi(text("CUDA_DRIVER", "12080")); return 0; }
 int cudaMalloc(void **out, size_t size) {
     CALL(cudaMalloc);
     for (int i = 0; i < MOST; i++)

@@ -10,7 +10,7 @@ import pytest
 from tests.backends.tensorrt.device.bundles import device, python, stand_in
 
 SCRIPT = "import json, trt_conditions; print(json.dumps(trt_conditions.conditions()))"
-SMI = "echo '1410 MHz, 1410 MHz, 1215 MHz, 41, 400.00 W, Enabled, 535.104.05'"
+SMI = "echo '1410 MHz, 1410 MHz, 1215 MHz, 41, 400.00 W, Enabled, P0, 535.104.05'"
 
 
 @pytest.mark.parametrize(

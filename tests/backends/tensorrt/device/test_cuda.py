@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
 
+from dsedge.backends.tensorrt.device.trt_target import board_model
 from tests.backends.tensorrt.device.bundles import cuda_library, device, finish, python
 
 COPY = """
@@ -32,7 +34,16 @@ def test_pointers_sizes_and_codes_cross_as_they_are(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     copied, gpu, code = ended.stdout.splitlines()
     assert copied == "0123456789 1.5" and code == "1"
-    assert gpu == str({"name": "A GPU", "compute_capability": "8.7", "cuda_runtime": "12.6", "cuda_driver": "12.8"})
+    said = ast.literal_eval(gpu)
+    assert said.pop("model") == board_model()
+    told = {"name": "A GPU", "compute_capability": "8.7", "memory_mib": 7620}
+    assert said == {**told, "cuda_runtime": "12.6", "cuda_driver": "12.8"}
+
+
+def test_a_machine_without_a_driver_is_not_told_to_update_it(tmp_path: Path) -> None:
+    none = {"CUDA_FAILS": "cudaGetDeviceCount:35", "CUDA_DRIVER": "0"}
+    ended = python(COPY, device(tmp_path, LD_LIBRARY_PATH=cuda_library(tmp_path), **none))
+    assert ended.returncode == 1 and "this machine has no NVIDIA driver" in ended.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -54,18 +54,38 @@ HALF, INT8 = {"Format/Datatype": "Half"}, {"Format/Datatype": "Int8"}
     ],
 )
 def test_a_node_is_int8_where_its_layer_reads_int8(made: dict[str, Any], runs: bool) -> None:
-    codes, others = layers.coverage([made], ["/c"])
-    assert (codes == ["/c"]) is runs and (list(others) == ["/c"]) is not runs
+    codes, others, unknown = layers.coverage([made], ["/c"])
+    assert not unknown and (codes == ["/c"]) is runs and (list(others) == ["/c"]) is not runs
 
 
 def test_layers_around_a_kernel_do_not_count_for_it() -> None:
     dequantizes = layer("kgen", INT8, "around", "[ONNX Layer: /c]")
     kernel = layer("correlation", HALF, "conv", "[ONNX Layer: /c]")
-    assert layers.coverage([dequantizes, kernel], ["/c"]) == ([], {"/c": "computed in float by correlation"})
+    assert layers.coverage([dequantizes, kernel], ["/c"]) == ([], {"/c": "computed in float by correlation"}, {})
+
+
+def test_a_residual_in_int8_makes_no_product_int8() -> None:
+    made = {**layer("CaskConvolution", HALF, "/c + /add"), "Inputs": [HALF, INT8]}
+    assert layers.coverage([made], ["/c"]) == ([], {"/c": "computed in float by caskconvolution"}, {})
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        layer("Myelin", INT8, "fused", "[ONNX Layer: /b]\x1e[ONNX Layer: /c]"),
+        layer("Myelin", HALF, "{ForeignNode[/a.../d]}"),
+        layer("", INT8, "{ForeignNode[/a.../d]}"),
+    ],
+)
+def test_of_a_subgraph_that_is_one_layer_nothing_can_be_told(made: dict[str, Any]) -> None:
+    found = layers.coverage([made, layer("CaskConvolution", INT8, "/e")], ["/c", "/e"])
+    assert found[:2] == (["/e"], {}) and "no more than its ends" in found[2]["/c"]
+    told = layers.told({"int8": found[0], "unknown": found[2]}, ["/c", "/e"])
+    assert told == "1 of 2 planned nodes run in INT8, of 1 it cannot be told"
 
 
 def test_a_name_that_begins_another_is_not_taken_for_it() -> None:
-    found, others = layers.coverage(
+    found, others, _ = layers.coverage(
         [layer("gemm", INT8, "g", "[ONNX Layer: /c/1]"), layer("gemm", INT8, "/c2 + /c3")], ["/c"]
     )
     assert found == [] and "named by none of the engine's layers" in others["/c"]
@@ -81,7 +101,7 @@ def test_what_falls_back_from_the_dla_is_counted() -> None:
     assert layers.dla(made) == {"on_dla": 2, "on_gpu": 1}
 
 
-@pytest.mark.parametrize("text", ['{"Layers": ["conv", "relu"]}', "{}", "not json"])
+@pytest.mark.parametrize("text", ['{"Layers": ["conv", "relu"]}', "{}", "[]", "not json"])
 def test_an_engine_without_details_is_an_error(text: str) -> None:
     with pytest.raises(ValueError):
         layers.read_layers(text)

@@ -31,9 +31,10 @@ def folder(bundle_folder: Path) -> Path:
         "seen": {**{name: sha256(made / name) for name in seen}, "engine.plan": "a" * 64},
         "tensorrt": "10.3.0",
         "made_by": "tensorrt",
-        "gpu": {"name": "Orin", "compute_capability": "8.7"},
+        "gpu": {"name": "A GPU", "compute_capability": "8.7", "model": None, "memory_mib": 7620},
         "os": "Linux aarch64",
         "flags": ["STRONGLY_TYPED"],
+        "tf32": True,
         "build_seconds": 61.5,
         "golden": {
             "sqnr_db": reached,
@@ -44,8 +45,16 @@ def folder(bundle_folder: Path) -> Path:
         },
         "int8": settings["int8_nodes"],
         "not_int8": {},
-        "dla": {"on_dla": 0, "on_gpu": 3},
+        "unknown": {},
+        "dla": {"core": None, "on_dla": 0, "on_gpu": 3},
         "latency": {"int8": {"host": TIMES, "device": TIMES}},
+        "timing": {
+            "shapes": {"x": [1, 2]},
+            "warmup": 20,
+            "order": "in turns",
+            "device": "events",
+            "host": "with copies",
+        },
         "conditions": {"before": {"power_mode": "MAXN"}, "after": {}},
         "warnings": [],
     }
@@ -79,7 +88,11 @@ def test_a_good_result_is_read(folder: Path) -> None:
         (lambda r: r["seen"].update({"model.fp16.onnx": "0" * 64}), "it is about another model.fp16.onnx"),
         (lambda r: r["seen"].pop("build.json"), "which files"),
         (lambda r: r["seen"].update({"../../etc/passwd": "0" * 64}), "which files"),
-        (lambda r: r["gpu"].update(compute_capability="9.0"), "it calls a Orin the target"),
+        (lambda r: r["gpu"].update(compute_capability="9.0"), "it calls a A GPU the target, and its compute"),
+        (lambda r: r["gpu"].update(name="NVIDIA A30"), "it calls a NVIDIA A30 the target, and it calls itself"),
+        (lambda r: r["gpu"].update(memory_mib=30000), "it has 30000 MiB"),
+        (lambda r: r.update(tensorrt="12.1"), "TensorRT 12.1 ran the engine, and the target has >=8.5,<12"),
+        (lambda r: r["unknown"].update({r["int8"][0]: "?"}), "nodes are not those of the plan"),
         (lambda r: r["int8"].pop(), "nodes are not those of the plan"),
         (lambda r: r["not_int8"].update(other="?"), "nodes are not those of the plan"),
         (lambda r: r.update(latency={}), "no latency of the bundle's own engine"),
@@ -89,6 +102,21 @@ def test_a_good_result_is_read(folder: Path) -> None:
 def test_what_does_not_fit_is_refused(folder: Path, change: Callable[[dict[str, Any]], object], because: str) -> None:
     error = refused(folder, change)
     assert isinstance(error, BundleError) and error.code == "DS803" and because in (error.because or "")
+
+
+def test_a_graph_that_reached_less_is_judged_by_that(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    less = [ratio - 12 for ratio in manifest["fidelity"]["golden_sqnr_db"]]
+    error = refused(folder, lambda r: r["golden"].update(sqnr_db=less, numbers=[10**6] * len(less)))
+    assert error.code == "DS501"
+    settings = json.loads((folder / "build.json").read_text())
+    settings["graphs"][1]["golden_sqnr_db"] = less
+    assert settings["graphs"][1]["file"] == "model.fp16.onnx"
+    (folder / "build.json").write_text(json.dumps(settings))
+    result = json.loads((folder / "device.json").read_text())
+    result["seen"]["build.json"] = sha256(folder / "build.json")
+    (folder / "device.json").write_text(json.dumps(result))
+    assert read_result(folder).golden.sqnr_db == less
 
 
 def test_golden_outputs_that_are_off_are_an_error_of_their_own(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """A stand-in for trtexec: it knows the options of a version, fails on any other, and writes files. It is no TensorRT.
 
-Version by TRTEXEC_VERSION ("8502"), the GPU's compute capability by TRTEXEC_GPU, a failure by TRTEXEC_FAILS.
+Version by TRTEXEC_VERSION ("8502"), the GPU's compute capability by TRTEXEC_GPU, a failure by TRTEXEC_FAILS, the graph
+that it cannot parse by TRTEXEC_CANNOT_PARSE, the number of DLA cores by DLA_CORES.
 
 Options of 8.5 are those that `samples/common/sampleOptions.cpp` of NVIDIA/TensorRT prints at release 8.4 (8.5 added to
 them), with `--buildOnly`; 8.6 added `--skipInference`, `--builderOptimizationLevel` and others (the same file at 8.6).
@@ -71,6 +72,14 @@ def main() -> int:
     )
     Path(given["--onnx"]).read_bytes()
     if not {"--skipInference", "--buildOnly"} & given.keys():
+        return 1
+    if given["--onnx"] == os.environ.get("TRTEXEC_CANNOT_PARSE"):
+        print('[E] [TRT] ModelImporter.cpp:949: While parsing node "n": opset 22\n[E] Failed to parse onnx file')
+        print("[E] Parsing model failed\n[E] Failed to create engine from model or file.\n[E] Engine set up failed")
+        return 1
+    cores = int(os.environ.get("DLA_CORES", "0"))
+    if int(given.get("--useDLACore", "-1")) >= cores:
+        print(f"[E] Cannot create DLA engine, {given['--useDLACore']} not available\n[E] Building engine failed")
         return 1
     layers = {"Layers": [{"Name": "conv", "LayerType": "CaskConvolution", "Inputs": [{"Format/Datatype": "Int8"}]}]}
     Path(given["--exportLayerInfo"]).write_text(json.dumps(layers))
