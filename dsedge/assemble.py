@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dsedge import __version__
-from dsedge.backends.base import Backend, Made, finish, is_deferred
+from dsedge.backends.base import Backend, Finished, is_deferred
 from dsedge.bundle import (
     SCHEMA,
     CalibrationInfo,
@@ -36,7 +36,7 @@ from dsedge.quant.plan import QParams
 from dsedge.quant.precision import Request
 from dsedge.report.html import render
 from dsedge.steps import Steps
-from dsedge.target import Target, host_isa
+from dsedge.target import host_isa
 from dsedge.verify import FIDELITY_SAMPLES, golden_count, write_golden
 
 
@@ -49,6 +49,7 @@ def assemble(
     costs: list[CostInfo],
     steps: Steps,
     notes: list[str],
+    done: Finished | None,
 ) -> None:
     """Move the chosen artifact into place, write everything beside it, and the manifest last.
 
@@ -61,10 +62,12 @@ def assemble(
         costs: the operators of the chosen one that cost the most.
         steps: the record.
         notes: what a reader must know, beside the entry's and the candidate's own notes.
+        done: what a deferred backend wrote beside the artifact.
     """
     backend, base, target = entry.backend, entry.base, job.target
     float_bytes = base.artifact.bytes
-    for file in chosen.artifact.files:
+    beside = dict(done.roles) if done else {}
+    for file in {*chosen.artifact.files, *(chosen.artifact.main.parent / name for name in beside)}:
         shutil.move(file, folder / file.name)
     for leftover in [p for p in folder.iterdir() if p.is_dir()]:
         shutil.rmtree(leftover)
@@ -77,7 +80,6 @@ def assemble(
         golden_count(base.samples, base.outputs, chosen.outputs),
     )
     shutil.copyfile(backend.RUNNER, folder / "run.py")
-    finished, said = _finished(folder, entry, chosen, target, steps)
     plan = chosen.plan.to_json()
     gone = _gone(chosen)
     plan["nodes"] = [node for node in plan["nodes"] if node["name"] not in gone]
@@ -86,7 +88,7 @@ def assemble(
         node["lowered"] = chosen.audit.lowered.get(node["name"], nothing)
     (folder / "plan.json").write_text(json.dumps(plan, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     roles: dict[str, Role] = {file.name: "model" for file in chosen.artifact.files}
-    roles.update({"golden.npz": "golden", "run.py": "runner", "plan.json": "plan"}, **finished)
+    roles.update({"golden.npz": "golden", "run.py": "runner", "plan.json": "plan"}, **beside)
     ranges = job.request.calibrates and not job.given and not entry.is_alternative(chosen)
     calibration = entry.data if chosen.samples or ranges else None
     if job.io_dtype != "float" and precision(chosen.plan) == "float32":
@@ -95,12 +97,13 @@ def assemble(
     if used and used.source == "random":
         notes = ["the ranges come from random noise: accuracy on real data is unknown", *notes]
     if base.source == "random" and used is None:
-        notes = [*notes, "no samples were given: fidelity and golden samples are random noise, not real data"]
+        notes = [*notes, "fidelity and golden samples are random noise, not real data"]
     if used and (why := sameness(used.head(FIDELITY_SAMPLES))):
         notes = [*notes, f"{why}: the ranges say little about real data"]
     matches, why_not = target.matches_host()
-    # Of one architecture without the other's INT8 instructions the kernels differ in what they saturate.
-    same = host_isa()[0] == target.architecture
+    # Of one architecture without the other's INT8 instructions the kernels differ in what they saturate; an
+    # accelerator has kernels of its own.
+    same = host_isa()[0] == target.architecture or target.accelerator is not None
     if same and not matches and any(row.bytes and row.precision != "float32" for row in candidates):
         notes = [*notes, f"accuracy and SQNR come from this machine's kernels, not from the board's: {why_not}"]
     manifest = Manifest(
@@ -123,7 +126,7 @@ def assemble(
         )
         if calibration
         else None,
-        precision=_precision(chosen, job.request),
+        precision=_precision(chosen, job.request, computes_half=backend.contract(target).computes_half),
         metrics=[chosen.metric] if chosen.metric else [],
         fidelity=chosen.fidelity.model_copy(update={"source": base.source}),
         latency=chosen.latency,
@@ -131,22 +134,11 @@ def assemble(
         costs=costs,
         gates=chosen.gates,
         passes=steps.records,
-        notes=[*notes, *entry.notes, *chosen.notes, *said],
+        notes=[*notes, *entry.notes, *chosen.notes, *(done.notes if done else [])],
     )
     (folder / "report.html").write_text(render(manifest, plan), encoding="utf-8")
     files = [*manifest.files, *describe(folder, {"report.html": "report"})]
     write_manifest(folder, manifest.model_copy(update={"files": files}))
-
-
-def _finished(
-    folder: Path, entry: Entry, chosen: Candidate, target: Target, steps: Steps
-) -> tuple[Mapping[str, Role], list[str]]:
-    """What a deferred backend adds to a bundle: the role of each file, and notes."""
-    if not is_deferred(entry.backend):
-        return {}, []
-    with steps("finish", changed=True):
-        samples = entry.data.head(FIDELITY_SAMPLES)
-        return finish(entry.backend, folder, Made(chosen.graph, entry.floats.graph, chosen.plan, samples), target)
 
 
 def _status(backend: Backend, chosen: Candidate) -> Status:
@@ -179,7 +171,7 @@ def _gone(chosen: Candidate) -> set[str]:
     return {n.name for n in floats if lowered and n.name not in lowered}
 
 
-def _precision(chosen: Candidate, request: Request) -> Precision:
+def _precision(chosen: Candidate, request: Request, *, computes_half: bool) -> Precision:
     unmatched, gone = chosen.audit.unmatched, _gone(chosen)
     floats = [n for n in chosen.plan.nodes.values() if n.precision in ("float", "fp16") or n.name in unmatched]
     islands = [
@@ -194,6 +186,7 @@ def _precision(chosen: Candidate, request: Request) -> Precision:
         bf16_ops=chosen.audit.bf16_ops,
         float_ops=float_ops,
         fp16_ops=sum(n.precision == "fp16" for n in chosen.plan.nodes.values()),
+        fp16_computed=computes_half,
         total_ops=chosen.audit.int8_ops + chosen.audit.int4_ops + chosen.audit.bf16_ops + float_ops,
         islands=islands,
         audited=chosen.audit.performed,

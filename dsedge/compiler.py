@@ -17,9 +17,10 @@ from typing import Any
 from dsedge import data
 from dsedge.accuracy import Evaluate
 from dsedge.assemble import assemble
-from dsedge.backends.base import Finding
+from dsedge.backends.base import Finding, is_deferred
 from dsedge.bundle import Bundle, PassInfo
 from dsedge.choose import choose_options, findings, is_portfolio, passed_over, ranked, usable_backends
+from dsedge.deferred import finished
 from dsedge.errors import LoadError
 from dsedge.frontend import load
 from dsedge.frontend.quantizable import require_quantizable
@@ -35,6 +36,7 @@ from dsedge.quant.existing import is_qdq, read_plan
 from dsedge.quant.plan import QuantPlan
 from dsedge.quant.precision import INT8, parse_request
 from dsedge.race import costs, pick, race, table
+from dsedge.reported import complete_here
 from dsedge.search import DEFAULT_METHOD
 from dsedge.steps import Progress, Steps
 from dsedge.streaming import with_states
@@ -143,12 +145,19 @@ def compile(
             raced, said = lift_slow(entries, raced, board, steps)
             notes += said
         winner, chosen = pick(raced, board, request)
+        done = None
+        if is_deferred(winner.backend):
+            others = [entry for entry in raced if entry is not winner]
+            winner, chosen, done = finished(winner, chosen, board, steps)
+            raced = [*others, winner]
         if strict_int8:
             require_int8(chosen.plan, chosen.audit.unmatched)
         with steps("profile"):
             slowest = costs(winner, chosen, board)
         rows = table(raced, [*failures, *refused], (winner, chosen), request)
-        assemble(folder, job, winner, chosen, rows, slowest, steps, notes)
+        assemble(folder, job, winner, chosen, rows, slowest, steps, notes, done)
+        if done:
+            complete_here(folder, winner.backend, board, steps)
     return Bundle(out)
 
 

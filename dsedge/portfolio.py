@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from dsedge import candidate, verify
-from dsedge.accuracy import Evaluate, judge_by
+from dsedge.accuracy import Evaluate, Judge, judge_by
 from dsedge.backends.base import Backend, alternatives
 from dsedge.bundle import Latency, PassInfo
 from dsedge.candidate import Baseline, Candidate, Tried
 from dsedge.choose import Failed, Option
 from dsedge.data import Data
 from dsedge.errors import DsedgeError
+from dsedge.finite import require_finite
 from dsedge.given import accept
 from dsedge.layout import Layout, find_layout
 from dsedge.model import RANGES, Model
@@ -74,6 +75,7 @@ class Entry:
         layout: of its inputs and outputs.
         data: the calibration samples.
         base: the float artifact.
+        judge: judges accuracy, None when nothing does.
         tries: what came of the precision that was asked for, then of the runtime's alternatives to it, then of the same
             precision with slow nodes in float.
         failed: the alternatives that could not be made.
@@ -89,6 +91,7 @@ class Entry:
     layout: Layout
     data: Data
     base: Baseline
+    judge: Judge | None
     tries: list[Tried]
     failed: list[Failed]
     notes: list[str]
@@ -169,9 +172,10 @@ def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
         graph.metadata_props.update({"fingerprint": source.fingerprint, RANGES: json.dumps(source.ranges)})
     with steps("baseline"):
         base = candidate.baseline(floats, backend, folder, judge.data if judge and judge.data else samples, judge)
+    about += require_finite(floats.outputs, base.outputs, base.source)
     if job.given:
         asked = accept(model, base, backend, job.target, judge, folder, steps, io_dtype=codes, strict=job.strict)
-        return Entry(backend, model, floats, layout, samples, base, [asked], [], about)
+        return Entry(backend, model, floats, layout, samples, base, judge, [asked], [], about)
 
     def tried(request: Request, where: Path, lifted: Mapping[str, str] | None = None) -> Tried:
         where.mkdir(exist_ok=True)
@@ -206,6 +210,7 @@ def enter(option: Option, job: Job, folder: Path, steps: Steps) -> Entry:
         layout,
         samples,
         base,
+        judge,
         tries,
         failed,
         about,

@@ -55,6 +55,8 @@ def open_session(
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+    else:  # idle threads that spin take the cores from whatever else runs here
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if save_optimized is not None:
         options.optimized_model_filepath = str(save_optimized)
     if profile is not None:

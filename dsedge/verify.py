@@ -29,6 +29,7 @@ from dsedge.passes.lift_constants import LiftConstants
 from dsedge.passes.normalize import clone
 from dsedge.passes.sort import Sort
 from dsedge.passes.widen_half import WidenHalf
+from dsedge.reported import take_in
 from dsedge.session import first_line, open_session
 
 Outputs = list[list[np.ndarray]]
@@ -211,6 +212,7 @@ def fidelity(
         )
     pairs = [list(zip(one, other, strict=True)) for one, other in zip(reference, got, strict=True)]
     largest = max(map(_max_abs, pairs), default=0.0)
+    whole = [sides for sides in _by_output(reference, got) if sides[0][0].dtype.kind != "f"]
     return Fidelity(
         sqnr_db=_worst(sqnr_by_output(reference, got)),
         max_abs=largest if np.isfinite(largest) else 1e300,
@@ -219,6 +221,7 @@ def fidelity(
         reference_sqnr_db=_worst(expected),
         golden_sqnr_db=reached,
         golden_agreement=_agreements(simulated, got[:golden]),
+        equal=min((agreement(*sides) for sides in whole), default=None),
         same_lengths=float(np.mean([all(a.shape == b.shape for a, b in outputs) for outputs in pairs])),
     )
 
@@ -321,7 +324,8 @@ def golden_count(samples: Sequence[Batch], reference: Outputs, got: Outputs) -> 
 def verify_bundle(bundle: Bundle) -> dict[str, Any]:
     """Check the files of a bundle against their hashes, and its golden outputs through the real runtime.
 
-    Of a deferred bundle the graph is run on the reference runtime, and what the device reported is read, if it did.
+    Of a deferred bundle the graph is run on the reference runtime, and what the device reported, if it did, goes into
+    its manifest.
 
     Returns:
         Of each output, `sqnr_db` against the float model and `agreement` with what was recorded at compile time;
@@ -364,4 +368,6 @@ def verify_bundle(bundle: Bundle) -> dict[str, Any]:
         reported = device_result(backend, bundle.path)
         found["status"] = reported.status if reported else manifest.status
         found["device"] = list(reported.summary) if reported else None
+        if reported:
+            take_in(bundle, reported)
     return found

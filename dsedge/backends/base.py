@@ -6,7 +6,7 @@ It never decides what to quantize: it states a contract, and turns a Q/DQ graph 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-    from dsedge.bundle import Role, Status
+    from dsedge.bundle import Latency, Role, Status
     from dsedge.data import Batch, Feeds
     from dsedge.quant.contract import Contract
     from dsedge.quant.plan import QuantPlan
@@ -117,18 +117,22 @@ class DeviceRun:
     Attributes:
         status: what the bundle is by that.
         summary: a line for each finding, for people.
+        version: of the runtime there.
+        latency: of the artifact, and then of float artifacts that it was compared with; the first of them judges it.
     """
 
     status: Status
     summary: tuple[str, ...]
+    version: str = ""
+    latency: tuple[Latency, ...] = ()
 
 
 @dataclass(frozen=True)
 class Made:
     """What the files of a deferred bundle are made from, for a backend's `finish(folder, made, target)`.
 
-    That function writes what the device needs beside the artifact, which lies in the folder already, and returns the
-    role of each file that it wrote, by name, and notes for a reader.
+    That function writes what the device needs beside the artifact, which lies in the folder already, and returns
+    `Finished`.
 
     Attributes:
         graph: the Q/DQ graph of the artifact; float where the float artifact is shipped.
@@ -143,13 +147,29 @@ class Made:
     samples: Sequence[Batch]
 
 
+@dataclass(frozen=True)
+class Finished:
+    """What a deferred bundle has beside its artifact.
+
+    Attributes:
+        roles: of each file that was written, by name.
+        notes: for a reader.
+        builds: the file of the graph that the device builds from: the artifact's, or one of those.
+    """
+
+    roles: Mapping[str, Role]
+    notes: Sequence[str]
+    builds: str
+
+
 class Backend(Protocol):
     """The names that a backend module has.
 
     Where an artifact is no ONNX file there is one more, for `dsedge inspect`: `operators(path: Path) ->
     list[tuple[str, str]]`, type and precision of each operator. Where the artifact is finished on the device there are
-    three more: `DEFERRED = True`, `finish` (see `Made`) and `result` (see `device_result`). `load` then opens the graph
-    that the device finishes on the reference runtime: what is verified here is that graph.
+    four more: `DEFERRED = True`, `finish` (see `Made`), `result` (see `device_result`) and `complete` (see the
+    function). `load` then opens the graph that the device finishes on the reference runtime: what is verified here is
+    that graph.
 
     Attributes:
         NAME: as targets list it.
@@ -220,9 +240,9 @@ def is_ready(backend: Backend) -> bool:
     return is_deferred(backend) or backend.version() is not None
 
 
-def finish(backend: Backend, folder: Path, made: Made, target: Target) -> tuple[dict[str, Role], list[str]]:
-    """Write what the device finishes an artifact of a deferred backend with: role of each file by name, and notes."""
-    found: Callable[[Path, Made, Target], tuple[dict[str, Role], list[str]]] = backend.finish  # type: ignore[attr-defined]
+def finish(backend: Backend, folder: Path, made: Made, target: Target) -> Finished:
+    """Write what the device finishes an artifact of a deferred backend with."""
+    found: Callable[[Path, Made, Target], Finished] = backend.finish  # type: ignore[attr-defined]
     return found(folder, made, target)
 
 
@@ -234,6 +254,16 @@ def device_result(backend: Backend, folder: Path) -> DeviceRun | None:
     """
     found: Callable[[Path], DeviceRun | None] = backend.result  # type: ignore[attr-defined]
     return found(folder)
+
+
+def complete(backend: Backend, folder: Path, target: Target) -> tuple[DeviceRun | None, list[str]]:
+    """Finish a deferred bundle where this machine is its device: what it reported, None elsewhere, and notes.
+
+    Raises:
+        DsedgeError: the artifact was finished here, and does not do what its graph does.
+    """
+    found: Callable[[Path, Target], tuple[DeviceRun | None, list[str]]] = backend.complete  # type: ignore[attr-defined]
+    return found(folder, target)
 
 
 def installed_version(package: str) -> str | None:
