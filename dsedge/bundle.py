@@ -96,6 +96,7 @@ class Precision(_Record):
     bf16_ops: int = Field(0, description="operators that compute in bfloat16")
     float_ops: int
     fp16_ops: int = Field(0, description="of the float ones those whose weights are stored in float16")
+    fp16_computed: bool = Field(False, description="whether those compute in float16 too")
     total_ops: int
     islands: list[Island]
     audited: bool
@@ -125,7 +126,9 @@ class Steps(_Record):
 class Fidelity(_Record):
     """How near the artifact's outputs are to the float model's."""
 
-    sqnr_db: float | None = Field(description="the worst output's; None when the outputs are identical")
+    sqnr_db: float | None = Field(
+        description="the worst output's; None when all floats are identical, or there are none"
+    )
     max_abs: float
     top1_agreement: float | None = Field(description="share of samples; None when the output is no class score")
     samples: int
@@ -137,6 +140,11 @@ class Fidelity(_Record):
     golden_agreement: list[float] = Field(
         description="share of each output that the Q/DQ graph and the artifact have in common, 0 to 1: of integers and "
         "strings the equal ones, of floats the equal lengths; a device must reach half of it"
+    )
+    equal: float | None = Field(
+        None,
+        description="of outputs that are no floats the share of values that equal the float model's, the worst "
+        "output's, 0 to 1; None where there is no such output",
     )
     golden_steps: list[Steps | None] = Field(
         default_factory=list,
@@ -241,6 +249,11 @@ class Manifest(_Record):
     notes: list[str] = Field(description="what a reader must know: fallbacks, lifted layers, random data")
 
     @property
+    def deferred(self) -> bool:
+        """Whether the device finishes the artifact: there are settings that it builds with."""
+        return any(f.role == "build" for f in self.files)
+
+    @property
     def failed(self) -> list[Gate]:
         """The gates that failed."""
         return [g for g in self.gates if g.passed is False]
@@ -284,6 +297,12 @@ class Bundle:
                 where=str(file),
                 hint="compile the model again; a manifest is not edited by hand",
             ) from error
+
+    def __repr__(self) -> str:
+        made = self.manifest
+        what = f"{made.model.name} for {made.target.board} on {made.runtime.name}, {made.precision.precision}"
+        failed = ", a gate failed" if made.failed else ""
+        return f"<Bundle {str(self.path)!r}: {what}, {made.status}{failed}>"
 
     def file(self, role: str) -> Path:
         """The file with a role.

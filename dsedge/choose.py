@@ -106,7 +106,7 @@ def missing_runtimes(target: Target) -> dict[str, str]:
     present = available()
     missing = {r.name: "has no backend yet" for r in target.runtimes if r.name not in present}
     backends = [load_backend(r.name) for r in target.runtimes if r.name in present]
-    return missing | {b.NAME: f"is not installed ({pip_line(b)})" for b in backends if b.version() is None}
+    return missing | {b.NAME: f"is not installed ({pip_line(b)})" for b in backends if not is_ready(b)}
 
 
 def able(

@@ -7,7 +7,8 @@ Every error a user can meet is a `DsedgeError` with a code out of `CODES`. The f
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 CODES = {
     # load: models
@@ -150,8 +151,14 @@ class BundleError(DsedgeError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint that lists the known names, the closest first when one is close."""
+    """A hint that lists the known names, those that are close first."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     listed = ", ".join(known)
-    return f"did you mean {close[0]!r}? Known: {listed}" if close else f"known: {listed}"
+    close = close_names(name, known)
+    return f"did you mean {close}? Known: {listed}" if close else f"known: {listed}"
+
+
+def close_names(name: str, known: Sequence[str]) -> str:
+    """Known names that a name is a word of ("orin" of "jetson-orin-nx"), else the one it is close to; "" for none."""
+    words = [each for each in known if name.lower() in re.split(r"[\W_]", each.lower())]
+    return " or ".join(map(repr, words[:3] or difflib.get_close_matches(name, known, n=1, cutoff=0.6)))

@@ -40,9 +40,16 @@ def latency_gates(rows: Sequence[Latency], budgets: Budgets, note: str, *, float
     return gates
 
 
-def size_gates(float_bytes: int, artifact_bytes: int, budgets: Budgets) -> list[Gate]:
-    """Not larger than float, inside of the board's budget on disk, and memory, which only the board can tell."""
-    note = f"the float artifact has {size(float_bytes)}"
+def size_gates(float_bytes: int, artifact_bytes: int, budgets: Budgets, *, graph: bool = False) -> list[Gate]:
+    """Not larger than float, inside of the board's budget on disk, and memory, which only the board can tell.
+
+    Args:
+        float_bytes: of the float artifact.
+        artifact_bytes: of the quantized one.
+        budgets: of the board.
+        graph: whether both are graphs, which the device makes something else of.
+    """
+    note = f"the float artifact has {size(float_bytes)}" + ("; both as graphs, not as engines" if graph else "")
     gates = [_at_most("size", float_bytes + SIZE_SLACK, artifact_bytes, note)]
     if budgets.size_mb is not None:
         gates.append(_at_most("size_mb", budgets.size_mb, artifact_bytes / 2**20, ""))

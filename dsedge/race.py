@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 
 from dsedge import gates
-from dsedge.backends.base import profile
+from dsedge.backends.base import is_deferred, profile
 from dsedge.bench.measure import Contender, measure
 from dsedge.bundle import CandidateInfo, CostInfo, Latency
 from dsedge.candidate import Candidate, Tried, float_candidate, precision
@@ -190,7 +190,9 @@ def _judged(entry: Entry, row: list[Latency], fastest: Latency | None, target: T
         latency = [fastest, next(own)] if fastest else []
         more = [
             *gates.latency_gates(latency, target.budgets, note, float_kernels=precision(found.plan) == "fp16"),
-            *gates.size_gates(entry.base.artifact.bytes, found.artifact.bytes, target.budgets),
+            *gates.size_gates(
+                entry.base.artifact.bytes, found.artifact.bytes, target.budgets, graph=is_deferred(entry.backend)
+            ),
         ]
         return replace(tried, found=replace(found, latency=latency, gates=[*found.gates, *more]))
 

@@ -30,6 +30,7 @@ from dsedge.quant.plan import QuantPlan
 from dsedge.quant.precision import Request, annotate_as_asked
 from dsedge.quant.rounding import Rounded, channel_products, round_weights
 from dsedge.quant.smooth import smooth
+from dsedge.report.text import counted
 from dsedge.sensitivity import Gain, worst
 from dsedge.steps import Steps
 from dsedge.strict import listed, require_int8
@@ -136,7 +137,7 @@ def search(
     statistics = Statistics(graph_digest(model.graph))
     notes: list[str] = []
     rejected: Candidate | None = None
-    blamed = 0
+    blamed: list[str] = []
 
     def annotated(lifted: Mapping[str, str]) -> QuantPlan:
         plan = annotate_as_asked(graph, contract, request, lifted=lifted, codes=coded)
@@ -201,23 +202,27 @@ def search(
                     )
                 reason = f"lifted to float by the accuracy gate ({gate.name} {gate.value:.3g} > {gate.limit:.3g})"
                 lifted.update(dict.fromkeys(chosen, reason))
-                blamed += len(chosen)
-                notes += [f"{node} was {reason}" for node in chosen]
+                blamed += chosen
                 continue
+        if blamed:
+            lifting = f"the accuracy gate lifted {counted(len(blamed), 'node')} to float"
+            notes.append(f"{lifting}: {listed(blamed)}; `dsedge explain` has the reasons")
         notes += said
         near = found.fidelity.sqnr_db
         if judge is None and near is not None and near < POOR_DB:
             hint = "and nothing judges accuracy: give --eval"
             if data.source == "random":
                 hint = "on noise, for which outputs may be next to nothing: give real data with --calib and --eval"
-            notes.append(f"outputs are only {near:.1f} dB from the float model's, {hint}")
+            four = any(node.precision == "int4" for node in plan.nodes.values())
+            cause = " with INT4 weights: --precision int8 comes nearer" if four else ""
+            notes.append(f"outputs are only {near:.1f} dB from the float model's{cause}, {hint}")
         same = found.fidelity.same_lengths
         if judge is None and same < 1.0:
             what = f"an output has another length than the float model's in {100 * (1 - same):.0f}% of the samples"
             notes.append(f"{what}, which are not compared: give --eval")
-        return Tried(replace(found, notes=notes), lifted, statistics.samples, notes, attempt + 1, blamed=blamed)
+        return Tried(replace(found, notes=notes), lifted, statistics.samples, notes, attempt + 1, blamed=len(blamed))
     # The last one was made when there was anything to quantize.
-    return Tried(rejected, lifted, statistics.samples, notes, attempt + plan.quantized, blamed=blamed)
+    return Tried(rejected, lifted, statistics.samples, notes, attempt + plan.quantized, blamed=len(blamed))
 
 
 def _returned(unmatched: Mapping[str, str]) -> list[str]:

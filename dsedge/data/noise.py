@@ -2,8 +2,8 @@
 
 Floats are standard normal. Integers are indices where the graph uses them as such: below the length of the axis that a
 Gather takes from, or of a OneHot. Masks (by name) and truth values are ones, so that nothing is masked. Other
-integers are 0 or 1, uint8 is 0 to 255, strings are "text". Open axes have the usual length of their range, or the length
-that weights impose, if any do.
+integers are 0 or 1, uint8 is 0 to 255, strings are "text". Open axes have the usual length of their range, or that
+which weights impose, if any do.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from dsedge.bundle import MANIFEST
 from dsedge.errors import LoadError
 from dsedge.frontend.shapes import MAX_ELEMENTS
 from dsedge.frontend.sparse import densify
@@ -43,7 +44,9 @@ def load_onnx(path: Path) -> Model:
 
     try:
         if path.is_dir():
-            raise LoadError("DS101", "this is a folder", where=str(path), hint="give the .onnx file in it")
+            bundle = "this is a bundle: `dsedge.Bundle(folder)` opens it, `dsedge inspect` shows it"
+            hint = bundle if (path / MANIFEST).is_file() else "give the .onnx file in it"
+            raise LoadError("DS101", "this is a folder", where=str(path), hint=hint)
         content = path.read_bytes()
     except OSError as error:
         raise LoadError("DS101", "the file cannot be read", where=str(path), because=error.strerror) from error

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from dsedge.data.fit import batch_axis
 from dsedge.errors import LoadError
 from dsedge.frontend.shapes import fix_shapes
 from dsedge.model import Dim, Model, TensorSpec
+
+_NAME = re.compile(r"[^\x00-\x1f\x7f']{1,500}")
+"""What a command line can hold between single quotes: builders are told the lengths of an input by its name."""
 
 
 def with_static_axes(model: Model, runtime: str, *, ranges: bool = False) -> tuple[Model, list[str]]:
@@ -24,13 +29,23 @@ def with_static_axes(model: Model, runtime: str, *, ranges: bool = False) -> tup
         The model, and a note for each input that was fixed.
 
     Raises:
-        LoadError: DS106 when another axis is open, or not even the rank is known; all inputs at once.
+        LoadError: DS106 when another axis is open, or not even the rank is known, all inputs at once; or when an input
+            has a range and a name that no command line holds.
     """
     ranged = model.ranges if ranges else {}
 
     def known(dim: Dim) -> bool:
         return isinstance(dim, int) or dim in ranged
 
+    for spec in model.inputs:
+        if not set(spec.shape or ()).isdisjoint(ranged) and not _NAME.fullmatch(spec.name):
+            raise LoadError(
+                "DS106",
+                f"the name of the input {spec.name!r}, which has a range of lengths, cannot be written down",
+                where=model.source,
+                because=f"{runtime} is told ranges on a command line, which holds no quotes and no control characters",
+                hint="rename the input in the model, or give each of its axes one length",
+            )
     open_inputs = [spec for spec in model.inputs if spec.shape is None or not all(map(known, spec.shape))]
     if not open_inputs:
         return model, []
@@ -40,6 +55,9 @@ def with_static_axes(model: Model, runtime: str, *, ranges: bool = False) -> tup
     if refused:
         listed = "; ".join(str(spec) for spec in refused)
         wanted = " ".join(f"--shape {spec.name}={_example(shapes[spec.name])}" for spec in refused)
+        if ranges:
+            several = " ".join(f"--shape {spec.name}={_ranged(spec, shapes[spec.name])}" for spec in refused)
+            wanted += f"; or ranges, the least, usual and greatest length: {several}"
         raise LoadError(
             "DS106",
             f"{runtime} wants the length of every axis, and these inputs leave some open: {listed}",
@@ -71,6 +89,15 @@ def _fixed(spec: TensorSpec, batch: set[str]) -> list[Dim] | None:
     return [
         1 if dim in batch or (dim is None and axis == batch_axis(spec)) else dim for axis, dim in enumerate(spec.shape)
     ]
+
+
+def _ranged(spec: TensorSpec, shape: list[Dim] | None) -> str:
+    """The same with ranges: of the batch, and of what else is open."""
+    axes = zip(spec.shape or (None, None), shape or (1, None), strict=True)
+    return ",".join(
+        "16:32:128" if not isinstance(now, int) else str(now) if isinstance(before, int) else "1:4:8"
+        for before, now in axes
+    )
 
 
 def _example(shape: list[Dim] | None) -> str:

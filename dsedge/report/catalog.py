@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from dsedge.backends.base import available
 from dsedge.choose import missing_runtimes
 from dsedge.errors import LoadError, did_you_mean
+from dsedge.report.doctor import on_device
 from dsedge.report.terminal import cell, facts, table
 from dsedge.target import Target
 
@@ -27,7 +28,7 @@ def target_list(boards: Sequence[Target]) -> RenderableType:
 
 def target_facts(board: Target) -> RenderableType:
     """All facts about a board that are known."""
-    missing = missing_runtimes(board)
+    about = missing_runtimes(board) | on_device(runtime.name for runtime in board.runtimes)
     rows: list[tuple[str, object]] = [("board", board.name)]
     if board.asked_as:
         rows.append(("asked as", board.asked_as))
@@ -37,7 +38,7 @@ def target_facts(board: Target) -> RenderableType:
         elif value not in (None, ()):
             rows.append((field.replace("_", " "), " ".join(value) if isinstance(value, tuple) else value))
     for runtime in board.runtimes:
-        why = f": {missing[runtime.name]}" if runtime.name in missing else ""
+        why = f": {about[runtime.name]}" if runtime.name in about else ""
         rows.append(("runtimes", f"{runtime.name} {runtime.version or ''}".strip() + why))
     return facts([*rows, ("this machine", board.matches_host()[1])])
 

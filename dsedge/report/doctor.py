@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -77,6 +78,20 @@ def _backend(name: str) -> Part:
     if is_deferred(backend):
         return Part(name, "runtime", found or "on the device", "")
     return Part(name, "runtime", found, "" if found else pip_line(backend))
+
+
+def on_device(names: Iterable[str]) -> dict[str, str]:
+    """Those of the runtimes that finish artifacts on the device, and which package checks their graphs here."""
+    backends = [load_backend(name) for name in names if name in available()]
+    return {b.NAME: f"built on the device{_checked_by(b.EXTRA)}" for b in backends if is_deferred(b)}
+
+
+def _checked_by(extra: str) -> str:
+    if extra not in EXTRAS:
+        return ""
+    packages, purpose = EXTRAS[extra]
+    part = _extra(extra, packages.split(), purpose)
+    return f"; {purpose}: {extra} {part.version}" if part.version else f"; {purpose}: not here ({part.hint})"
 
 
 def _extra(name: str, packages: list[str], purpose: str) -> Part:

@@ -66,12 +66,21 @@ def _interface(spec: Mapping[str, Any]) -> str:
     return f"{spec.get('name')}: {element(spec)}{shape}{layout}"
 
 
-def findings(found: Mapping[str, Sequence[Finding]], missing: Mapping[str, str]) -> RenderableType:
-    """The nodes that each runtime cannot run, all at once, and why other runtimes were not asked."""
+def findings(
+    found: Mapping[str, Sequence[Finding]], missing: Mapping[str, str], deferred: Mapping[str, str]
+) -> RenderableType:
+    """The nodes that each runtime cannot run, all at once, and why other runtimes were not asked.
+
+    Args:
+        found: runtime -> nodes that it cannot run.
+        missing: runtime -> why it was not asked.
+        deferred: runtime -> what is done on the device, and what is not; see `dsedge.report.doctor.on_device`.
+    """
     verdicts = [
         (name, f"{len(problems)} unsupported" if problems else "runs every operator")
         for name, problems in found.items()
-    ] + list(missing.items())
+    ]
+    verdicts += [*deferred.items(), *missing.items()]
     rows = [(name, f.node, f.op, f.reason) for name, problems in found.items() for f in problems]
     if not rows:
         return facts(verdicts)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dsedge.bundle import Manifest
-from dsedge.report import summary
+from dsedge.report import device, summary
 from dsedge.report.charts import bars, stack
 from dsedge.report.markup import Html, tag
 from dsedge.report.text import counted, number, size
@@ -45,6 +45,7 @@ def render(manifest: Manifest, plan: Mapping[str, Any]) -> str:
         "body",
         _header(manifest, title),
         _verdict(manifest),
+        _device(manifest),
         _gates(manifest),
         _candidates(manifest),
         _accuracy(manifest),
@@ -86,6 +87,24 @@ def _verdict(manifest: Manifest) -> Html:
     )
 
 
+def _device(manifest: Manifest) -> Html:
+    """What is left to do on the device; nothing for a bundle that was finished here."""
+    if not manifest.deferred:
+        return Html("")
+    words = [tag("li", tag("b", status), f": {text}") for status, text in summary.STATUS.items()]
+    rows = [(tag("code", name), why) for name, why in device.files(manifest)]
+    steps = device.steps(manifest, "BUNDLE")
+    return _section(
+        "On the device",
+        (tag("p", "BUNDLE is the folder of this report."), tag("ol", [tag("li", step) for step in steps]))
+        if steps
+        else "",
+        _table(("file", "what for"), rows),
+        tag("p", "The status of a bundle is one of these:"),
+        tag("ul", words),
+    )
+
+
 def _gates(manifest: Manifest) -> Html:
     rows = [
         (
@@ -110,12 +129,12 @@ def _candidates(manifest: Manifest) -> Html:
         for row, cells in found
         if row.median_ms is not None
     ]
-    style = {True: "pass", False: None}
-    rows = [[tag("span", value, class_=style[row.chosen]) for value in cells] for row, cells in found]
+    style, filled = {True: "pass", False: None}, summary.filled(found)
+    rows = [[tag("span", cells[i], class_=style[row.chosen]) for i in filled] for row, cells in found]
     return _section(
         "Candidates",
         bars(timed, "ms") if timed else "",
-        _table(summary.CANDIDATES, rows),
+        _table([summary.CANDIDATES[i] for i in filled], rows),
     )
 
 
@@ -264,7 +283,7 @@ def _files(manifest: Manifest) -> Html:
     model = manifest.model
     rows = [(f.path, f.role, size(f.bytes), tag("code", f.sha256)) for f in manifest.files]
     specs = [
-        (kind, spec.get("name"), summary.element(spec), _shape(spec.get("shape")), spec.get("layout") or "")
+        (kind, spec.get("name"), summary.element(spec), summary.shape(spec.get("shape")), spec.get("layout") or "")
         for kind, listed in (("input", model.inputs), ("output", model.outputs))
         for spec in listed
     ]
@@ -275,10 +294,6 @@ def _files(manifest: Manifest) -> Html:
         tag("h3", "Files"),
         _table(("file", "role", "size#", "sha256"), rows),
     )
-
-
-def _shape(shape: Sequence[object] | None) -> str:
-    return "unknown" if shape is None else " x ".join("?" if d is None else str(d) for d in shape) or "scalar"
 
 
 def _sentence(text: str) -> str:

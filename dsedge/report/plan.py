@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 from pydantic import BaseModel, ValidationError
 
 from dsedge.bundle import Bundle
-from dsedge.errors import BundleError, LoadError
+from dsedge.errors import BundleError, LoadError, close_names
 
 
 class WeightScale(BaseModel):
@@ -88,9 +86,8 @@ def find_node(plan: Plan, name: str) -> Node:
     by_name = {node.name: node for node in plan.nodes}
     if name in by_name:
         return by_name[name]
-    close = [repr(n) for n in difflib.get_close_matches(name, by_name, n=3, cutoff=0.4)]
-    listed = "`dsedge explain BUNDLE` lists all"
-    hint = f"did you mean {' or '.join(close)}? {listed}" if close else listed
+    close, listed = close_names(name, sorted(by_name)), "`dsedge explain BUNDLE` lists all"
+    hint = f"did you mean {close}? {listed}" if close else listed
     raise LoadError("DS145", f"no operator is called {name!r}", hint=hint)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dsedge.bundle import CandidateInfo, Gate, Latency, Manifest, Precision
+from dsedge.bundle import CandidateInfo, Fidelity, Gate, Latency, Manifest, Precision, Status
 from dsedge.metrics import METRICS, Metric
 from dsedge.report.text import counted, number, size
 
@@ -17,6 +17,14 @@ PRECISIONS = {
     "bf16": "BF16",
     "mixed": "mixed",
     "float32": "float",
+}
+
+
+STATUS: dict[Status, str] = {
+    "deferred": "the device builds the engine; its graph was verified here",
+    "checked": "the device builds the engine; its graph was verified here, and built by the maker's compiler",
+    "verified": "it ran on the real runtime, and its outputs were compared",
+    "measured": "it was verified and timed on the device",
 }
 
 
@@ -106,7 +114,7 @@ def runtime(manifest: Manifest) -> str:
 def precision(manifest: Manifest) -> str:
     """The precision of the artifact as a whole, and the request where it was not plain INT8."""
     found = manifest.precision
-    return PRECISIONS[found.precision] + ("" if found.asked == "int8" else f", asked for: {found.asked}")
+    return _kind(found.precision, found) + ("" if found.asked == "int8" else f", asked for: {found.asked}")
 
 
 def element(spec: Mapping[str, Any]) -> str:
@@ -116,16 +124,30 @@ def element(spec: Mapping[str, Any]) -> str:
     return f"{spec['dtype']}, scale {number(spec['scale'])}, zero point {spec['zero_point']}"
 
 
+def interface(specs: Sequence[Mapping[str, Any]]) -> str:
+    """Inputs or outputs of the artifact: "x: float32, 1 x 28 x 28 x 1 NHWC; ..."."""
+    return "; ".join(
+        f"{spec.get('name')}: {element(spec)}, {shape(spec.get('shape'))} {spec.get('layout') or ''}".rstrip()
+        for spec in specs
+    )
+
+
+def shape(axes: Sequence[object] | None) -> str:
+    """The lengths of the axes: "1 x 3 x ?"."""
+    return "unknown" if axes is None else " x ".join("?" if d is None else str(d) for d in axes) or "scalar"
+
+
 def artifact_bytes(manifest: Manifest) -> int:
     """Bytes of the artifact: all files with the role "model"."""
     return sum(f.bytes for f in manifest.files if f.role == "model")
 
 
 def sizes(manifest: Manifest) -> str:
-    """Size of the float model and of the artifact."""
+    """Size of the float model and of the artifact; of an engine, which the device builds, nothing is known."""
     before, after = manifest.float_bytes, artifact_bytes(manifest)
     ratio = f" (x{before / after:.1f})" if 0 < after < before else ""
-    return f"{size(before)} -> {size(after)}{ratio}"
+    graph = ", of the graph, not of the engine" if manifest.deferred else ""
+    return f"{size(before)} -> {size(after)}{ratio}{graph}"
 
 
 def accuracy(manifest: Manifest) -> list[str]:
@@ -164,6 +186,11 @@ def latency(manifest: Manifest) -> str:
     return f"{before} -> {after} ms{ratio}"
 
 
+def filled(found: Sequence[tuple[CandidateInfo, Sequence[str]]]) -> list[int]:
+    """The columns of the table of all artifacts in which a row has something to say."""
+    return [i for i in range(len(CANDIDATES)) if any(cells[i] for _, cells in found)]
+
+
 def candidates(manifest: Manifest) -> list[tuple[CandidateInfo, tuple[str, ...]]]:
     """The table of all artifacts, where there are several: each with its cells, see `CANDIDATES`."""
     if len(manifest.candidates) < 2:
@@ -173,7 +200,7 @@ def candidates(manifest: Manifest) -> list[tuple[CandidateInfo, tuple[str, ...]]
             row,
             (
                 f"{row.runtime} {row.version}".strip(),
-                PRECISIONS.get(row.precision, row.precision),
+                _kind(row.precision, manifest.precision),
                 "" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
                 "" if row.metric is None else reached(row.metric.name, row.metric.quantized).removesuffix(" dB"),
                 "" if row.median_ms is None else number(row.median_ms),
@@ -205,8 +232,13 @@ def computed(found: Precision) -> list[tuple[str, int]]:
         ("INT8", found.int8_ops),
         ("INT4", found.int4_ops),
         ("BF16", found.bf16_ops),
-        ("FP16 (stored)", found.fp16_ops),
+        (_kind("fp16", found), found.fp16_ops),
     ]
+
+
+def _kind(name: str, found: Precision) -> str:
+    """A precision for people; float16 is what weights are stored in, or what is computed in."""
+    return "FP16" if name == "fp16" and found.fp16_computed else PRECISIONS.get(name, name)
 
 
 def operators(manifest: Manifest) -> str:
@@ -215,6 +247,15 @@ def operators(manifest: Manifest) -> str:
     counts = ", ".join(f"{count} of {found.total_ops} in {kind}" for kind, count in computed(found) if count)
     counts = counts or f"{found.total_ops} in float"
     return counts if found.audited else f"{counts} as planned, not audited here"
+
+
+def _near(found: Fidelity) -> list[str]:
+    """How near floats are, and how many of all other values are equal."""
+    equal = "" if found.equal is None else f"{100 * found.equal:.1f}% of non-float values equal"
+    if found.sqnr_db is not None:
+        near = [f"SQNR {found.sqnr_db:.1f} dB", f"max abs difference {number(found.max_abs)}"]
+        return [*near, *([equal] if equal else [])]
+    return ["identical outputs"] if found.equal in (None, 1.0) else [equal]
 
 
 def fidelity(manifest: Manifest) -> str:
@@ -226,8 +267,7 @@ def fidelity(manifest: Manifest) -> str:
         return "identical: the float artifact is what all others are compared with"
     if not found.same_lengths:
         return f"not comparable: in {counted(found.samples, 'sample')} an output has another length than float's"
-    parts = ["identical outputs" if found.sqnr_db is None else f"SQNR {found.sqnr_db:.1f} dB"]
-    parts.append(f"max abs difference {number(found.max_abs)}")
+    parts = _near(found)
     if found.same_lengths < 1:
         parts.append(f"lengths as float's in {100 * found.same_lengths:.0f}% of samples, compared in those")
     if steps := [s for s in found.golden_steps if s is not None]:

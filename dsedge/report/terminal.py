@@ -13,8 +13,8 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from dsedge.bundle import Bundle, Manifest
-from dsedge.report import summary
+from dsedge.bundle import Bundle, Manifest, Status
+from dsedge.report import device, summary
 from dsedge.report.text import counted, number, printable
 
 _OUTCOMES = {"pass": "green", "FAIL": "bold red", "not measured": "yellow"}
@@ -78,6 +78,8 @@ def bundle_summary(bundle: Bundle) -> RenderableType:
         ("model", manifest.model.name),
         ("target", summary.target(manifest)),
         ("runtime", f"{summary.runtime(manifest)}, variant {manifest.runtime.variant}"),
+        ("inputs", summary.interface(manifest.model.inputs)),
+        ("outputs", summary.interface(manifest.model.outputs)),
         ("precision", summary.precision(manifest)),
         *(("accuracy", line) for line in summary.accuracy(manifest) or ["not measured: no evaluation data was given"]),
         ("fidelity", summary.fidelity(manifest)),
@@ -86,12 +88,14 @@ def bundle_summary(bundle: Bundle) -> RenderableType:
         ("operators", summary.operators(manifest)),
         *(("slowest", line) for line in [summary.costs(manifest, 3)] if line),
         *(("gates", line) for line in _gates(manifest)),
-        ("status", manifest.status),
+        ("status", f"{manifest.status}: {summary.STATUS[manifest.status]}"),
         ("bundle", bundle.path),
     ]
     notes = [cell(f"note: {note}", "bold yellow") for note in manifest.notes]
     verdict = summary.verdict(manifest)
-    return Group(facts(rows), *candidates(manifest), *notes, cell(verdict, "bold red" if manifest.failed else "bold"))
+    left = [cell(f"{i}. {step}", "bold") for i, step in enumerate(device.steps(manifest, bundle.path), 1)]
+    said = cell(verdict, "bold red" if manifest.failed else "bold")
+    return Group(facts(rows), *candidates(manifest), *notes, said, *left)
 
 
 def candidates(manifest: Manifest) -> list[RenderableType]:
@@ -99,7 +103,7 @@ def candidates(manifest: Manifest) -> list[RenderableType]:
     found = summary.candidates(manifest)
     if not found:
         return []
-    filled = [i for i in range(len(summary.CANDIDATES) - 1) if any(cells[i] for _, cells in found)]
+    filled = [i for i in summary.filled(found) if i != len(summary.CANDIDATES) - 1]
     styles = ["bold green" if row.chosen else "red" if row.error or row.failed else "" for row, _ in found]
     lines = [[cell(cells[i], style) for i in filled] for (_, cells), style in zip(found, styles, strict=True)]
     reasons = [
@@ -162,7 +166,10 @@ def comparison_table(bundles: Iterable[Bundle]) -> RenderableType:
 def verification(bundle: Bundle, found: Mapping[str, Any]) -> RenderableType:
     """What `dsedge verify` prints; `found` is what `verify_bundle` returned."""
     manifest = bundle.manifest
-    ratios = ["no difference" if ratio is None else f"SQNR {ratio:.1f} dB" for ratio in found["sqnr_db"]]
+    ratios = [
+        f"SQNR {ratio:.1f} dB" if ratio is not None else "no difference" if same else "not all values equal"
+        for ratio, same in zip(found["sqnr_db"], found["identical"], strict=True)
+    ]
     # Of real numbers only the lengths are counted, which say nothing as long as they are equal.
     whole = [not s["dtype"].startswith("float") and s.get("scale") is None for s in manifest.model.outputs]
     shares = [
@@ -170,10 +177,11 @@ def verification(bundle: Bundle, found: Mapping[str, Any]) -> RenderableType:
         for spec, is_whole, share in zip(manifest.model.outputs, whole, found["agreement"], strict=True)
         if is_whole or share < 1
     ]
+    status: Status = found.get("status", manifest.status)
     runtime = f"{manifest.runtime.name}, compiled with {manifest.runtime.version}"
-    device: Sequence[str] = ()
+    reported: Sequence[str] = ()
     if "device" in found:
-        device = found["device"] or ["it has not reported yet: run verify.py there, and copy device.json back"]
+        reported = found["device"] or ["it has not reported yet", *device.steps(manifest, bundle.path)]
         runtime = f"{summary.runtime(manifest)}; here its graph ran on onnxruntime"
     return facts(
         [
@@ -183,7 +191,7 @@ def verification(bundle: Bundle, found: Mapping[str, Any]) -> RenderableType:
             ("against float", f"{', '.join(ratios)} on {counted(found['samples'], 'golden sample')}"),
             ("against compile", f"max abs difference {number(found['max_abs_from_expected'])}"),
             *(("equal", share) for share in shares),
-            *(("device", line) for line in device),
-            ("status", found.get("status", manifest.status)),
+            *(("device", line) for line in reported),
+            ("status", f"{status}: {summary.STATUS[status]}"),
         ]
     )

@@ -209,6 +209,22 @@ def test_check_lists_every_unsupported_operator(run: Run, tmp_path: Path) -> Non
     assert json.loads(out)["error"]["code"] == "DS201"
 
 
+def test_check_of_open_axes_is_the_error_of_compile(run: Run, tmp_path: Path) -> None:
+    net = Net(ids=("N", "seq"))
+    model = tmp_path / "m.onnx"
+    onnx.save(net.proto(net.op("Relu", "ids")), model)
+    answers = [run(verb, model, "-t", "jetson") for verb in ("check", "compile")]
+    assert answers[0][2] == answers[1][2].replace("compile", "check") and "error[DS106]" in answers[0][2]
+
+
+def test_a_runtime_of_the_device_is_not_called_missing(run: Run) -> None:
+    code, out, _ = run("check", DIGITS / "digits_cnn.onnx", "-t", "jetson")
+    assert code == 0 and "runs every operator" in out and "built on the device" in out and "is not installed" not in out
+    found = json.loads(run("check", DIGITS / "digits_cnn.onnx", "-t", "jetson", "--json")[1])
+    assert found["missing"] == {}
+    assert re.search(r"tensorrt .*: built on the device", run("targets", "jetson")[1])
+
+
 def test_check_previews_the_plan(run: Run) -> None:
     code, out, err = run("check", DIGITS / "digits_cnn.onnx", "-t", "pos")
     assert (code, err) == (0, "")

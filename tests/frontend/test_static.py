@@ -73,3 +73,10 @@ def test_any_other_open_axis_is_refused(inputs: dict[str, Sequence[int | str]], 
         with_static_axes(model(**inputs), "litert")
     assert caught.value.code == "DS106"
     assert caught.value.hint is not None and caught.value.hint.endswith(hint)
+
+
+def test_where_ranges_will_do_they_are_told() -> None:
+    with pytest.raises(LoadError) as caught:
+        with_static_axes(model(ids=("N", "seq"), image=(2, "C", 8)), "tensorrt", ranges=True)
+    assert "--shape ids=1,128 --shape image=2,128,8; or ranges" in str(caught.value.hint)
+    assert str(caught.value.hint).endswith("--shape ids=1:4:8,16:32:128 --shape image=2,16:32:128,8")

@@ -109,6 +109,11 @@ CANDIDATES: list[dict[str, Any]] = [
         "error": {"code": "DS401", "where": None, "what": "the graph cannot be written", "because": None, "hint": None},
     },
 ]
+DEFERRED: dict[str, Any] = {
+    "status": "deferred",
+    "runtime": {"name": "tensorrt", "version": "", "variant": "sm87"},
+    "files": [*DATA["files"], {"path": "build.json", "sha256": "ab" * 32, "bytes": 900, "role": "build"}],
+}
 NOT_MEASURED: dict[str, Any] = {
     "latency": [],
     "gates": [
@@ -124,6 +129,12 @@ def manifest() -> MakeManifest:
         return Manifest.model_validate(DATA | changes)
 
     return make
+
+
+@pytest.fixture
+def deferred() -> dict[str, Any]:
+    """What sets a bundle apart that its device finishes."""
+    return DEFERRED
 
 
 @pytest.fixture

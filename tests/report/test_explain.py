@@ -78,6 +78,9 @@ def test_unknown_node(plan: dict[str, Any]) -> None:
     with pytest.raises(DsedgeError) as caught:
         find_node(Plan.model_validate(plan), "sofmax")
     assert caught.value.code == "DS145" and "did you mean 'softmax'?" in str(caught.value)
+    with pytest.raises(DsedgeError) as far:
+        find_node(Plan.model_validate(plan), "nosuch")
+    assert "did you mean" not in str(far.value)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"contract": 3}', "[" * 100_000])

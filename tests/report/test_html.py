@@ -130,6 +130,29 @@ def test_what_was_not_measured_is_said(unmeasured: Manifest) -> None:
     assert "1 of 2 gates pass, 1 not measured" in shown
 
 
+def test_what_the_device_must_do_is_told(
+    manifest: Callable[..., Manifest], deferred: dict[str, Any], plan: dict[str, Any]
+) -> None:
+    shown = Page(render(manifest(**deferred), plan)).text
+    for words in (
+        "python3 build.py",
+        "verify.py --compare",
+        "device.json",
+        "what the engine is built with",
+        "measured",
+    ):
+        assert words in shown, words
+    assert "of the graph" in shown and "On the device" not in Page(render(manifest(), plan)).text
+    reported = Page(render(manifest(**deferred | {"status": "measured"}), plan)).text
+    assert "python3 build.py" not in reported and "what the engine is built with" in reported
+
+
+def test_a_column_without_an_entry_is_left_out(several: Manifest, plan: dict[str, Any]) -> None:
+    rows = [row.model_copy(update={"iqr_ms": None}) for row in several.candidates]
+    assert "IQR" in Page(render(several, plan)).text.partition("Latency")[0]
+    assert "IQR" not in Page(render(several.model_copy(update={"candidates": rows}), plan)).text.partition("Latency")[0]
+
+
 def test_attributes_are_escaped() -> None:
     assert tag("td", "<b>", class_='"><script>') == '<td class="&quot;&gt;&lt;script&gt;">&lt;b&gt;</td>'
 

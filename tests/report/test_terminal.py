@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -160,10 +160,42 @@ def test_comparison_has_a_row_for_each_bundle(bundle: Callable[..., Bundle], unm
 
 
 def test_verification(bundle: Callable[..., Bundle]) -> None:
-    found: Mapping[str, Any] = {"sqnr_db": [None], "max_abs_from_expected": 0.0, "agreement": [1.0], "samples": 4}
+    found: dict[str, Any] = {"sqnr_db": [None], "identical": [True], "max_abs_from_expected": 0.0, "samples": 4}
+    found["agreement"] = [1.0]
     made = bundle()
     shown = text(verification(made, found))
     assert "no difference on 4 golden samples" in shown and "2 files" in shown and "100.0%" not in shown
     assert "50.0% of the lengths of y" in text(verification(made, {**found, "agreement": [0.5]}))
     ids = made.manifest.model.model_dump() | {"outputs": [{"name": "ids", "dtype": "int64", "shape": [1]}]}
-    assert "100.0% of the values of ids" in text(verification(bundle("ids", model=ids), found))
+    made = bundle("ids", model=ids)
+    assert "100.0% of the values of ids" in text(verification(made, found))
+    assert "no difference" not in text(verification(made, {**found, "identical": [False]}))
+
+
+def test_a_bundle_that_its_device_finishes(bundle: Callable[..., Bundle], deferred: dict[str, Any]) -> None:
+    made = bundle("net-jetson", **deferred)
+    lines = text(bundle_summary(made)).splitlines()
+    assert any(re.match(r"size .*, of the graph", line) for line in lines)
+    assert any(line.startswith("status") and "deferred: the device builds the engine" in line for line in lines)
+    for line, words in zip(
+        lines[-3:], ("python3 build.py", "python3 verify.py --compare", f"dsedge verify {made.path}"), strict=True
+    ):
+        assert line.rstrip().endswith(words), line
+    measured = text(bundle_summary(bundle("measured", **deferred | {"status": "measured"})))
+    assert "build.py" not in measured and "timed on the device" in measured
+    assert "of the graph" not in text(bundle_summary(bundle()))
+
+
+def test_layouts_of_the_interface(bundle: Callable[..., Bundle]) -> None:
+    shown = text(bundle_summary(bundle()))
+    assert "x: float32, batch x 3 x ? NCW" in shown and "y: float32, unknown" in shown
+
+
+def test_integers_have_no_sqnr(manifest: Callable[..., Manifest]) -> None:
+    near = manifest().fidelity
+    assert near is not None
+    whole = near.model_dump() | {"sqnr_db": None, "max_abs": 0.0, "top1_agreement": None}
+    assert summary.fidelity(manifest(fidelity=whole | {"equal": 0.95})) == "95.0% of non-float values equal, 32 samples"
+    assert summary.fidelity(manifest(fidelity=whole | {"equal": 1.0})) == "identical outputs, 32 samples"
+    both = summary.fidelity(manifest(fidelity=near.model_dump() | {"equal": 0.95}))
+    assert both.startswith("SQNR 35.1 dB, max abs difference 0.21, 95.0% of non-float values equal")
