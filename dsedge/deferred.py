@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dsedge.backends.base import Artifact, Finished, Made, finish
+from dsedge.bundle import describe
 from dsedge.candidate import Candidate, precision
 from dsedge.gates import accuracy_gate
 from dsedge.portfolio import Entry
@@ -27,6 +28,8 @@ def finished(entry: Entry, chosen: Candidate, target: Target, steps: Steps) -> t
         written into the artifact's folder.
     """
     backend, folder = entry.backend, chosen.artifact.main.parent
+    main = chosen.artifact.main
+    judged = describe(folder, {main.name: "model"})
     with steps("finish", changed=True):
         samples = entry.data.head(FIDELITY_SAMPLES)
         done = finish(backend, folder, Made(chosen.graph, entry.floats.graph, chosen.plan, samples), target)
@@ -34,9 +37,9 @@ def finished(entry: Entry, chosen: Candidate, target: Target, steps: Steps) -> t
     if precision(chosen.plan) != "float32":
         with steps("audit"):
             graphs = tuple(folder / name for name, role in done.roles.items() if role == "graph")
-            audit = backend.audit(Artifact(chosen.artifact.main, graphs), chosen.plan, target)
+            audit = backend.audit(Artifact(main, graphs), chosen.plan, target)
             told = replace(told, audit=audit)
-    if entry.judge and entry.base.metric and done.builds != chosen.artifact.main.name:
+    if entry.judge and entry.base.metric and describe(folder, {done.builds: "model"}) != judged:
         with steps("accuracy"):
             metric = entry.judge.compare(entry.base.metric.float, open_artifact(backend, folder / done.builds))
         limit = entry.judge.max_drop

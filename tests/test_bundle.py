@@ -37,6 +37,7 @@ def test_the_manifest_and_the_folder_agree(bundle_folder: Path) -> None:
     assert bundle.file("model").name == "model.onnx"
     assert all(info.bytes == (bundle_folder / info.path).stat().st_size for info in bundle.manifest.files)
     assert bundle.manifest.to_json() == json.loads((bundle_folder / "manifest.json").read_text())
+    assert str(bundle_folder) in repr(bundle) and "verified" in repr(bundle)
     assert sha256(bundle_folder / "run.py") == next(i.sha256 for i in bundle.manifest.files if i.role == "runner")
 
 

@@ -91,6 +91,7 @@ def test_did_you_mean() -> None:
     assert did_you_mean("top2", ["top5", "auc", "top1"]) == "did you mean 'top5'? Known: auc, top1, top5"
     assert did_you_mean("xyz", ["b", "a"]) == "known: a, b"
     assert did_you_mean("", []) == "known: "
+    assert did_you_mean("Nx", ["orin-nx", "nxt", "xavier-nx"]).startswith("did you mean 'orin-nx' or 'xavier-nx'?")
 
 
 COMPILE = f"compile {MODEL} -t raspberry-pi-5 -o OUT"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from graphs import Net, chain, image
 
 import dsedge
+from dsedge import search
 from dsedge.backends.base import Predict
 from dsedge.bench.runner import sqnr
 from dsedge.bundle import Bundle
@@ -113,6 +115,17 @@ def test_the_accuracy_gate_lifts_int4_layers(tmp_path: Path) -> None:
     assert bundle.manifest.failed == []
     assert (bundle.manifest.precision.precision, bundle.manifest.precision.int4_ops) == ("int8", 0)
     assert any("lifted to float by the accuracy gate" in island.reason for island in bundle.manifest.precision.islands)
+    (note,) = [note for note in bundle.manifest.notes if "accuracy gate" in note]
+    assert re.match(r"the accuracy gate lifted \d nodes? to float: .*Gemm_5", note)
+
+
+@pytest.mark.parametrize(("precision", "four"), [("int8,Gemm=int4", True), ("int8", False)])
+def test_a_poor_artifact_names_int4_as_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, four: bool
+) -> None:
+    monkeypatch.setattr(search, "POOR_DB", 1000.0)
+    (note,) = [note for note in compiled(tmp_path, precision).manifest.notes if "outputs are only" in note]
+    assert ("with INT4 weights: --precision int8 comes nearer" in note) == four
 
 
 @pytest.mark.parametrize(

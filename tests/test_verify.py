@@ -107,6 +107,13 @@ def test_agreement_of_classes() -> None:
     assert fidelity(batches(no_classes), no_classes, no_classes[:1], no_classes).top1_agreement is None
 
 
+def test_of_integers_the_equal_ones_count() -> None:
+    ids = [[np.arange(4), np.ones(2, np.float32)] for _ in range(2)]
+    off = [[np.array([0, 1, 2, 9]), np.ones(2, np.float32)], ids[1]]
+    assert fidelity(batches(ids), ids, off[:1], off).equal == pytest.approx(7 / 8)
+    assert fidelity(batches(OUTPUTS), OUTPUTS, OUTPUTS[:2], OUTPUTS).equal is None
+
+
 def test_golden_samples_have_one_shape() -> None:
     given = [Batch({"x": np.zeros((1, n), np.float32)}, 1, None) for n in (3, 3, 4, 3)]
     outputs = [[np.zeros(2)]] * 4

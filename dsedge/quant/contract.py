@@ -254,6 +254,7 @@ class Contract:
         hybrid: the operators whose weights can be INT8 while the runtime quantizes activations as they come, for those
             who ask for that (`--precision int8_dynamic`): rules of the kind "dynamic".
         half: what the runtime does with weights that are stored as float16, "" where it cannot read them.
+        computes_half: whether all that is float computes in float16 then, not weights alone being stored so.
         bfloat: what the runtime does when all that is float is to be computed in bfloat16, "" where it cannot.
         lacks: precision that `--precision` names -> why the runtime does not have it.
         static: whether the runtime wants the length of every axis before it runs.
@@ -275,6 +276,7 @@ class Contract:
     blocked: tuple[OpRule, ...] = ()
     hybrid: tuple[OpRule, ...] = ()
     half: str = ""
+    computes_half: bool = False
     bfloat: str = ""
     lacks: Mapping[str, str] = field(default_factory=dict)
     static: bool = False

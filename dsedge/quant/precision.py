@@ -40,6 +40,8 @@ from dsedge.quant.plan import Precision, QuantPlan
 Asked = Literal["fp32", "fp16", "bf16", "int8", "int8_dynamic", "int4", "fp8"]
 PRECISIONS: tuple[Asked, ...] = get_args(Asked)
 
+ASKED_FLOAT32 = "asked for by --precision"
+"""How the reason begins for which a node is float32 by request."""
 _LEAST_HALF = 256
 """Numbers in a constant that is worth a Cast of its own."""
 _LINEAR = {"MatMul", "Gemm"}
@@ -204,7 +206,7 @@ def _decided(node: ir.Node, contract: Contract, request: Request) -> _Stored | s
         if precision == "int8":
             return None
         if precision not in _STORED:
-            return f"asked for by --precision {entry}"
+            return f"{ASKED_FLOAT32} {entry}"
         found = _STORED[precision](node, contract)
         if isinstance(found, _Stored):
             return found
@@ -231,10 +233,13 @@ def _by_rule(node: ir.Node, rules: tuple[OpRule, ...], precision: Precision, wha
 def _fp16(node: ir.Node, contract: Contract) -> _Stored | str:
     constants = [(i, v.const_value) for i, v in enumerate(node.inputs) if v is not None and v.const_value is not None]
     large = [(i, t.numpy()) for i, t in constants if t.dtype == ir.DataType.FLOAT and t.size >= _LEAST_HALF]
-    if not large:
-        return "it has no weights worth storing as float16: it computes in float32"
     weights = tuple(i for i, array in large if np.abs(array).max() <= np.finfo(np.float16).max)
-    return _Stored("fp16", contract.half, weights, None) if weights else "its weights exceed the range of float16"
+    if large and not weights:
+        return "its weights exceed the range of float16"
+    if weights or (contract.computes_half and any(out.dtype == ir.DataType.FLOAT for out in node.outputs)):
+        return _Stored("fp16", contract.half, weights, None)
+    computed = "it computes nothing in float"
+    return computed if contract.computes_half else "it has no weights worth storing as float16: it computes in float32"
 
 
 def _bf16(node: ir.Node, contract: Contract) -> _Stored | str:

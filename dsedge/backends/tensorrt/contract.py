@@ -109,6 +109,7 @@ def contract(target: Target) -> Contract:
         opset=(13, 20),
         otherwise="TensorRT has no INT8 kernel for this operator",
         half="computed in float16 on tensor cores",
+        computes_half=True,
         bfloat="computed in bfloat16 on tensor cores" if chip.ampere else "",
         block=BLOCK if chip.ampere else None,
         blocked=BLOCKED if chip.ampere else (),

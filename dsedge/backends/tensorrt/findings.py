@@ -11,57 +11,61 @@ from dsedge.backends.tensorrt.capability import capability
 from dsedge.backends.tensorrt.lint import lint
 from dsedge.backends.tensorrt.profiles import profiles
 from dsedge.backends.tensorrt.rule import Violation
+from dsedge.backends.tensorrt.versions import SINCE, bounds, is_read
 from dsedge.errors import BuildError
+from dsedge.report.text import counted
 from dsedge.target import Target
 
-_SHOWN = 200
-_OLDEST = ((17, "8.5"), (21, "10.0"), (24, "10.15"))
-"""Opset up to which -> the oldest TensorRT that reads it."""
+_SHOWN = 3
 
 
 def linted(graphs: Mapping[str, ir.Model], target: Target) -> list[str]:
-    """Notes on the graphs of a bundle, by file name.
+    """Notes on the graphs of a bundle, by file name: as the lowest TensorRT of the target that a file is for has it.
 
     Raises:
-        BuildError: DS404 with every error in the first graph that has some: the others say the same.
+        BuildError: DS404 with the errors in the first graph that has some: the others say the same.
     """
-    chip = capability(target).number
+    chip, least = capability(target).number, bounds(target)[0]
     warnings: list[Violation] = []
+    notes = []
     for file, graph in graphs.items():
-        found = lint(graph, chip, version=_version(graph), profiled=profiles(graph))
+        version = max(least, SINCE.get(file, least))
+        found = lint(graph, chip, version=".".join(map(str, version)), profiled=profiles(graph))
         if errors := [each for each in found if each.severity == "error"]:
             _refuse(file, errors)
         warnings += found
-    return _by_rule(warnings)
+        if not is_read(file, target):
+            notes.append(
+                f"{file} is for TensorRT {version[0]}.{version[1]} and later: this target's builds another graph"
+            )
+    return [*notes, *(_sentence(code, listed) for code, listed in _by_rule(warnings).items())]
 
 
 def _refuse(file: str, errors: list[Violation]) -> NoReturn:
-    lines = [f"{each.code}: {_place(each)}{each.what}" for each in errors[:_SHOWN]]
-    lines += [f"and {len(errors) - _SHOWN} more"] if len(errors) > _SHOWN else []
-    rules = {each.code: each for each in errors}
-    lines += [f"{code}: {each.because}" for code, each in rules.items()]
-    hint = "; ".join(dict.fromkeys(each.hint for each in rules.values()))
-    what = f"TensorRT would refuse the graph, or not compute what it says, in {len(errors)} place(s)"
-    raise BuildError("DS404", what, where=file, because="\n".join(lines), hint=hint)
+    rules = _by_rule(errors)
+    places = sum(len(_places(listed)) for listed in rules.values())
+    what = f"TensorRT would refuse the graph, or not compute what it says, in {counted(places, 'place')}"
+    because = "\n".join(_sentence(code, listed) for code, listed in rules.items())
+    hints = {code: listed[0].hint for code, listed in rules.items()}
+    hint = "; ".join(f"{code}: {text}" for code, text in hints.items()) if len(hints) > 1 else "".join(hints.values())
+    raise BuildError("DS404", what, where=file, because=because, hint=hint)
 
 
-def _version(graph: ir.Model) -> str:
-    opset = graph.opset_imports.get("", 0)
-    return next((version for most, version in _OLDEST if opset <= most), "11.0")
-
-
-def _by_rule(warnings: list[Violation]) -> list[str]:
-    """One note for each rule, with the nodes."""
+def _by_rule(found: list[Violation]) -> dict[str, list[Violation]]:
     rules: dict[str, list[Violation]] = {}
-    for each in warnings:
+    for each in found:
         rules.setdefault(each.code, []).append(each)
-    notes = []
-    for code, listed in rules.items():
-        places = list(dict.fromkeys(each.node for each in listed if each.node))
-        named = f" ({', '.join(places[:3])}{', ...' if len(places) > 3 else ''})" if places else ""
-        notes.append(f"{code}: {listed[0].what}{named}: {listed[0].because}")
-    return notes
+    return rules
 
 
-def _place(each: Violation) -> str:
-    return f"{each.op} {each.node!r}: " if each.op else ""
+def _sentence(code: str, listed: list[Violation]) -> str:
+    """What breaks a rule, three places, how many more there are, and why it matters."""
+    places = [place for place in _places(listed) if place]
+    more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+    named = f" ({', '.join(places[:_SHOWN])}{more})" if places else ""
+    return f"{code}: {listed[0].what}{named}: {listed[0].because}"
+
+
+def _places(listed: list[Violation]) -> list[str]:
+    """Each place once: a pair of quantizers is one."""
+    return list(dict.fromkeys(each.place for each in listed))

@@ -2,116 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import onnx_ir as ir
 
-from dsedge.backends.base import Made
+from dsedge.backends.base import Finished, Made
+from dsedge.backends.tensorrt import oracle
+from dsedge.backends.tensorrt.asked import ask, reason_not_to_ask
+from dsedge.backends.tensorrt.audit import refusal
 from dsedge.backends.tensorrt.capability import capability
 from dsedge.backends.tensorrt.findings import linted
-from dsedge.backends.tensorrt.graphs import FP32, TYPED, compare, float_ranges, fp32_graph, typed_graph
-from dsedge.backends.tensorrt.profiles import profiles, require_within
-from dsedge.backends.tensorrt.settings import LINES, SETTINGS, Graph, Kind, TargetFacts, write_settings
+from dsedge.backends.tensorrt.graphs import (
+    FLOAT,
+    FP32,
+    TYPED,
+    float_graph,
+    fp32_graph,
+)
+from dsedge.backends.tensorrt.half import asked_float32, in_half, named_after, sentence
+from dsedge.backends.tensorrt.operators import doubt
+from dsedge.backends.tensorrt.profiles import at_ends, profiles, require_within
+from dsedge.backends.tensorrt.settings import LINES, SETTINGS, Graph, target_facts, write_settings
 from dsedge.backends.tensorrt.sparsity import sparse_products
 from dsedge.backends.tensorrt.stored import as_computed
 from dsedge.backends.tensorrt.typed import BFLOAT, HALF
+from dsedge.backends.tensorrt.versions import buildable, builds, is_read, kind_of
 from dsedge.bundle import Role
-from dsedge.data import Batch
+from dsedge.errors import BuildError, VerifyError
 from dsedge.quant.plan import QuantPlan
 from dsedge.target import Target
 
-FLOAT = "model.float.onnx"
-"""The float graph, for engines that the bundle's own is compared with."""
 
-_KINDS: tuple[Kind, ...] = ("int4", "int8", "bf16", "fp16")
-_MAIN = {"int4": TYPED[HALF], "bf16": TYPED[BFLOAT]}
-"""Precision of the engine -> the artifact, where that is a typed graph."""
-_SAMPLES = 4
-_GOOD_DB, _MARGIN_DB = 40.0, 3.0
-"""What is good enough for float16 itself, and how much rounding to it may take from a graph that is worse."""
-
-
-def finish(folder: Path, made: Made, target: Target) -> tuple[dict[str, Role], list[str]]:
+def finish(folder: Path, made: Made, target: Target) -> Finished:
     """Write the strongly typed graph, the float graph to compare with, the settings and the scripts.
 
     Args:
-        folder: of the bundle; the artifact lies in it.
+        folder: that the artifact lies in.
         made: what that was made from.
         target: the board.
 
     Returns:
-        Role of each file that was written, and notes.
+        Role of each file that was written, notes, and which graph the target's TensorRT builds.
 
     Raises:
-        BuildError: DS404 when the lint finds an error in one of the graphs.
-        LoadError: DS122 for samples that no profile holds, DS145 for names that a command line cannot hold.
+        BuildError: DS404 when the lint finds an error in one of the graphs, or NVIDIA's parser refuses the one that is
+            built; DS401 for what TensorRT 8 cannot be told.
+        LoadError: DS122 for samples that no profile holds, DS145 for shapes in a profile that the model does not run
+            in, and for names that a command line cannot hold.
+        VerifyError: DS501 when a graph gives NaN or Inf in a shape of a profile, or INT4 in float16 another result.
     """
-    kind = _kind(made.plan)
+    kind = kind_of(made.plan)
     graph, floats = as_computed(made.graph), as_computed(made.floats)
     shapes = profiles(graph)
     require_within(shapes, made.samples)
     notes = ["verified as a graph on onnxruntime; the engine is built on the device, by build.py"]
-    beside: dict[str, ir.Model] = {}
-    if kind not in ("fp16", "fp32"):
-        beside[FLOAT] = fp32_graph(floats)
-    if kind not in _MAIN:
-        typed, kept = typed_graph(graph, ranges=float_ranges(graph, made.samples))
-        reached, said = _compared(typed, graph, floats, made.samples[:_SAMPLES])
-        if reached:
-            beside[TYPED[HALF]] = typed
-            said += f"; {len(kept)} of its nodes stay in float32" if kept else ""
-        notes.append(said)
-    main = _MAIN.get(kind, FP32)
-    notes += linted({main: ir.load(folder / main), **beside}, target)
+    main = next(name for name in (FP32, TYPED[BFLOAT], TYPED[HALF], FLOAT) if (folder / name).is_file())
+    own, half = {main: ir.load(folder / main)}, None
+    beside = {} if main in (FP32, FLOAT) else {FLOAT: float_graph(floats)}
+    typed = is_read(TYPED[HALF], target)
+    if not typed and main != FP32:
+        fp32_graph(graph)  # which says what opset 17 lacks
+    if kind != "bf16":
+        half = in_half(graph, floats, made.samples, asked_float32(made.plan))
+        notes += [sentence(half, typed=typed)] if kind != "fp32" else []  # an engine to compare with
+        if not half.good and (main == TYPED[HALF] or kind == "fp16"):
+            raise VerifyError("DS501", sentence(half, typed=typed), hint=f"--precision int8 or fp32, not {kind}")
+        if half.good and typed:  # where it is the artifact, `build` wrote it without ranges
+            own[TYPED[HALF]] = beside[TYPED[HALF]] = half.graph
+    notes += linted({**own, **beside}, target)
+    notes += at_ends(shapes, floats, own, made.samples)
+    for name in TYPED.values():  # what `build` wrote for the audit
+        if name != main:
+            (folder / name).unlink(missing_ok=True)
     for name, model in beside.items():
         (folder / name).write_bytes(ir.to_proto(model).SerializeToString())
+    files = {main, *beside}
+    graphs = [
+        each.model_copy(update={"golden_sqnr_db": list(half.near.ratios)}) if half and _in_float16(each) else each
+        for each in buildable(kind, files)
+    ]
+    builds_file = builds(files, kind, target) or main
+    if kind != "fp32" and is_read(builds_file, target):
+        notes += _refused(folder / builds_file, capability(target).number)
     scripts = write_settings(
         folder,
-        target=TargetFacts(name=target.name, compute_capability=capability(target).number),
+        target=target_facts(target),
         precision=kind,
-        graphs=[each for each in _buildable(kind) if (folder / each.file).is_file()],
+        graphs=graphs,
         outputs=[value.name or "" for value in made.graph.graph.outputs],
         int8_nodes=_products(made.plan),
         profiles=shapes,
         dynamic=list(shapes),
         workspace_mib=_workspace(target),
         sparsity=capability(target).ampere and bool(sparse_products(graph)[0]),
+        fp16=half is None or half.good,
+        float32_nodes=sorted(named_after(half.kept, own[main])) if half and main == FP32 else [],
     )
-    roles: dict[str, Role] = {name: "graph" for name in beside}
+    roles: dict[str, Role] = {name: "graph" for name in beside if name != main}
     for name in scripts:
         roles[name] = "build" if name in (SETTINGS, LINES) else "runner"
-    return roles, notes
+    return Finished(roles, notes, builds_file)
 
 
-def _kind(plan: QuantPlan) -> Kind:
-    """The precision of the engine; what is not quantized is computed in float16, but for float32 engines."""
-    found = {node.precision for node in plan.nodes.values()}
-    return next((kind for kind in _KINDS if kind in found), "fp32")
+def _in_float16(graph: Graph) -> bool:
+    """Whether a graph is built into what computes as the typed one, which nobody verified as the artifact."""
+    return graph.precision == "fp16" or graph.file == TYPED[HALF]
 
 
-def _compared(typed: ir.Model, graph: ir.Model, floats: ir.Model, samples: Sequence[Batch]) -> tuple[bool, str]:
-    """Whether the typed graph is as near to the float one as the float32 graph is, and a sentence on it."""
-    wanted, got = compare(floats, graph, samples), compare(floats, typed, samples)
-    far = f"{got:.1f} dB from the float model, where the float32 graph reaches {_decibel(wanted)}"
-    if got < min(wanted, _GOOD_DB) - _MARGIN_DB:
-        return False, f"there is no {TYPED[HALF]}, for TensorRT 11: in float16 it would be {far}"
-    return True, f"{TYPED[HALF]}, for TensorRT 10 and 11, was run on onnxruntime too: {far}"
+def _refused(file: Path, capability: str) -> list[str]:
+    """A note where NVIDIA's compiler does not build the graph that the device is to build.
 
-
-def _decibel(ratio: float) -> str:
-    return f"{ratio:.1f} dB" if ratio < float("inf") else "the same numbers"
-
-
-def _buildable(kind: Kind) -> list[Graph]:
-    """What each file can be built as; the float graph stands for engines to compare with."""
-    typed = Graph(file=_MAIN.get(kind, TYPED[HALF]), precision="fp16" if kind == "fp32" else kind, typing="strong")
-    own = [Graph(file=FP32, precision="int8", typing="weak")] if kind == "int8" else []
-    own += [Graph(file=FLOAT, precision="bf16", typing="weak")] if kind == "bf16" else []
-    floats = FP32 if kind in ("fp16", "fp32") else FLOAT
-    others = [Graph(file=floats, precision="fp16", typing="weak")]
-    others += [Graph(file=floats, precision="fp32", typing=typing) for typing in ("weak", "strong")]
-    return [*own, typed, *others]
+    Raises:
+        BuildError: DS404 where its parser does not read it, for a reason that holds for the device's too.
+    """
+    if reason_not_to_ask(capability):
+        return []
+    verdict = ask(file, capability)
+    if verdict.accepted:
+        return []
+    known = [error for error in verdict.errors if not doubt(error.op)]
+    if known:
+        what, hint = "NVIDIA's parser refuses the graph", "replace this operator before the export"
+        raise BuildError("DS404", what, where=known[0].node or file.name, because=refusal(verdict), hint=hint)
+    note = f"; {verdict.aim.note}" if verdict.aim.note else ""
+    who = f"{oracle.PACKAGE} {verdict.version} does not build {file.name}"
+    return [f"{who}, and the device's TensorRT may not either: {refusal(verdict)}{note}"]
 
 
 def _products(plan: QuantPlan) -> list[str]:

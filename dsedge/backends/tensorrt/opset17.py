@@ -37,6 +37,8 @@ def to_opset17(model: ir.Model) -> ir.Model:
     for node in list(nodes(model)):
         if write := _WRITERS.get(node.op_type):
             write(_Place(node, taken))
+        elif not node.domain and not _known(node.op_type):
+            raise _Place(node, taken).refused("it came later")
     model.opset_imports[""] = min(model.opset_imports.get("", OPSET), OPSET)
     model.ir_version = IR_VERSION
     for name in [n for n, v in model.graph.initializers.items() if not v.uses() and not v.is_graph_output()]:
@@ -44,6 +46,32 @@ def to_opset17(model: ir.Model) -> ir.Model:
             model.graph.initializers.pop(name)
     _require_valid(model)
     return model
+
+
+def with_all_axes(model: ir.Model) -> ir.Model:
+    """Pad and Resize of some axes as those of all, which every TensorRT from 8.5 on reads.
+
+    Its parser has axes of Pad from 10.4 on, and scales of some axes for Resize in no version up to 10.15.
+
+    Returns:
+        The model itself when there are none, else a copy.
+
+    Raises:
+        BuildError: DS401 where the axes or lengths are computed.
+    """
+    if not any(map(_names_axes, nodes(model))):
+        return model
+    model = model.clone()
+    taken = value_names(model)
+    for node in [node for node in nodes(model) if _names_axes(node)]:
+        _WRITERS[node.op_type](_Place(node, taken))
+    return model
+
+
+def _names_axes(node: ir.Node) -> bool:
+    if node.op_type == "Pad":
+        return len(node.inputs) > 3 and node.inputs[3] is not None
+    return node.op_type == "Resize" and "axes" in node.attributes
 
 
 class _Place:
@@ -224,6 +252,12 @@ def _average_pool(place: _Place) -> None:
         raise place.refused("it has dilations")
 
 
+def _scatter(place: _Place) -> None:
+    reduction = place.node.attributes.get_string("reduction", "none")
+    if reduction not in ("none", "add", "mul"):
+        raise place.refused(f"its reduction is {reduction}")
+
+
 def _without_saturate(place: _Place) -> None:
     place.node.attributes.pop("saturate", None)  # of 8-bit floats only
 
@@ -231,6 +265,7 @@ def _without_saturate(place: _Place) -> None:
 _WRITERS: dict[str, Callable[[_Place], None]] = {
     **dict.fromkeys(_REDUCTIONS.split(), _reduction),
     **dict.fromkeys(("Cast", "CastLike", "QuantizeLinear"), _without_saturate),
+    **dict.fromkeys(("ScatterElements", "ScatterND"), _scatter),
     "AveragePool": _average_pool,
     "Gelu": _gelu,
     "GridSample": _grid_sample,
@@ -241,6 +276,10 @@ _WRITERS: dict[str, Callable[[_Place], None]] = {
     "Resize": _resize,
     "Split": _split,
 }
+
+
+def _known(op_type: str) -> bool:
+    return bool(onnx.defs.has(op_type, OPSET))
 
 
 def _require_valid(model: ir.Model) -> None:

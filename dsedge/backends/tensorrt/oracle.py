@@ -57,7 +57,7 @@ AIMS: Mapping[str, Aim] = {
     "7.5": Aim("7.5", "for 7.5 this compiler has no INT8 convolutions and no float32 products, and TensorRT has both"),
     "8.0": Aim("8.0"),
     "8.6": Aim("8.6"),
-    "8.7": Aim("8.6", "by proxy: built for 8.6, the nearest to 8.7 that the compiler knows"),
+    "8.7": Aim("8.6", "by proxy, 8.6 is the nearest to 8.7 that the compiler knows"),
     "8.9": Aim("8.9"),
     "12.0": Aim("12.0"),
     "12.1": Aim("12.1"),

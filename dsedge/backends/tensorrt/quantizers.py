@@ -9,6 +9,10 @@ import onnx_ir as ir
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 EIGHTS = (ir.DataType.INT8, ir.DataType.UINT8)
+_MOVED = frozenset(
+    "Identity Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Gather Tile Expand DepthToSpace SpaceToDepth "
+    "MaxPool GlobalMaxPool".split()
+)
 FLOAT8 = tuple(dtype for dtype in ir.DataType if dtype.name.startswith("FLOAT8"))
 
 
@@ -52,6 +56,31 @@ def dequantized(node: ir.Node, index: int) -> ir.Node | None:
     value = node.inputs[index] if index < len(node.inputs) else None
     maker = value.producer() if value is not None else None
     return maker if maker is not None and maker.op_type == "DequantizeLinear" else None
+
+
+def behind(node: ir.Node, index: int) -> ir.Node | None:
+    """The DequantizeLinear that an input of a product comes from, past what NVIDIA's compiler moves quantizers over.
+
+    That is what moves values or compares them, a concatenation of codes in one scale, and before a
+    convolution a constant factor.
+    """
+    return _source(node.inputs[index] if index < len(node.inputs) else None, node.op_type)
+
+
+def _source(value: ir.Value | None, product: str) -> ir.Node | None:
+    maker = value.producer() if value is not None else None
+    if maker is None or maker.op_type == "DequantizeLinear":
+        return maker
+    if maker.op_type in _MOVED or (maker.op_type == "Pad" and not np.any(constant(maker, 2))):
+        return _source(maker.inputs[0], product)
+    sources = [_source(each, product) for each in maker.inputs]
+    if maker.op_type == "Concat":
+        scales = [constant(source, 1) if source is not None else None for source in sources]
+        same = scales[0] is not None and all(other is not None and np.array_equal(scales[0], other) for other in scales)
+        return sources[0] if same else None
+    if maker.op_type == "Mul" and product == "Conv" and any(v is not None and v.const_value for v in maker.inputs):
+        return sources[0] or sources[1]
+    return None
 
 
 def of_constant(node: ir.Node) -> bool:

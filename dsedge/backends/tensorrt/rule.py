@@ -43,6 +43,7 @@ class Violation:
         code: of the rule, "TRT001".
         severity: an "error" would be refused, run in float silently, or compute something else.
         node, op: name and type of the node, "" where it is about the model or one of its values.
+        place: the same for people; of a quantizer the operator of the model that it is for.
         what: the finding.
         because, hint: of the rule: why it matters, and what to do.
     """
@@ -51,6 +52,7 @@ class Violation:
     severity: Severity
     node: str
     op: str
+    place: str
     what: str
     because: str
     hint: str
@@ -79,12 +81,21 @@ class Rule:
                 self.severity,
                 (node.name or "") if node is not None else "",
                 node.op_type if node is not None else "",
+                _place(node) if node is not None else "",
                 what,
                 self.because,
                 self.hint,
             )
             for node, what in self.find(model, chip)
         ]
+
+
+def _place(node: ir.Node) -> str:
+    """A node of the model by type and name; for a quantizer the first that reads it, and what it reads there."""
+    index = None
+    while node.op_type in ("QuantizeLinear", "DequantizeLinear") and (use := next(iter(node.outputs[0].uses()), None)):
+        node, index = use.node, use.idx
+    return f"{node.op_type} {node.name!r}" + (f" input {index}" if index is not None else "")
 
 
 def collect(rules: list[Rule]) -> Callable[..., Callable[[Callable[[ir.Model, Chip], Found]], Callable[..., Found]]]:

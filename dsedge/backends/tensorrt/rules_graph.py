@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,22 @@ RULES: list[Rule] = []
 rule = collect(RULES)
 
 LEAST_OPSET = 9
-GREATEST_OPSET = (((11, 0), 25), ((10, 15), 24), ((10, 0), 21), ((8, 5), 17))
-"""TensorRT from which on -> greatest opset. Documented: 8.5 and 8.6 17, 10.15 24, 11 25; for 10.0 to 10.14 the least
-that its INT4 weights need, because nothing else is at hand."""
+GREATEST_OPSET = (((11, 0), 25), ((10, 15), 24), ((10, 6), 22), ((10, 0), 21), ((8, 5), 17))
+"""TensorRT from which on -> greatest opset, from onnx-tensorrt's docs/operators.md of that version. That of 10.0 says
+20, and INT4 among the types, which ONNX has from 21 on."""
 _D = ir.DataType
 _UNREAD = (_D.STRING, _D.COMPLEX64, _D.COMPLEX128, _D.INT16, _D.UINT16, _D.UINT32, _D.UINT64, _D.UINT4)
+NOT_IN_8 = frozenset(
+    "BlackmanWindow HammingWindow HannWindow Hardmax IsInf MeanVarianceNormalization Mod OneHot RandomNormal "
+    "RandomNormalLike Reciprocal STFT Shrink Trilu".split()
+)
+_SHAPES: dict[str, Collection[int]] = {
+    **dict.fromkeys(("Reshape", "Expand", "Tile", "Pad"), (1,)),
+    "ConstantOfShape": (0,),
+    "Resize": (3,),
+}
+"""Operator -> the inputs that say the lengths of its result."""
+_COUNTS = ("Cast", "Identity", "Concat", "Squeeze", "Unsqueeze", "Slice", "Gather", "Add", "Sub", "Mul", "Div")
 _BYTES = ("Cast", "CastLike", "QuantizeLinear", "DequantizeLinear", "Identity")
 
 
@@ -61,7 +72,7 @@ def doubtful_operator(model: ir.Model, chip: Chip) -> Found:
     "TRT103",
     "runs",
     because="the parser of that TensorRT reads operators as the opset that it was written for has them",
-    hint="the graph of the bundle that is for this version; up to 8.6 opset 17, from 10 on opset 19 or 21",
+    hint="the graph of the bundle that is for this version; up to 8.6 opset 17, from 10.0 on opset 21, from 10.6 on 22",
 )
 def opset(model: ir.Model, chip: Chip) -> Found:
     """The opset is above or below what the TensorRT of the target is documented to read."""
@@ -122,7 +133,7 @@ def bytes_computed(model: ir.Model, chip: Chip) -> Found:
 def control_flow(model: ir.Model, chip: Chip) -> Found:
     """A Loop, Scan or If is left in the graph."""
     for node in nodes(model, "Loop", "Scan", "If"):
-        yield node, f"a {node.op_type} with a body"
+        yield node, "an operator with a body"
 
 
 @rule("TRT109", "refused", because="the weights are not there", hint="copy the file of weights beside the model")
@@ -170,6 +181,44 @@ def turing_product(model: ir.Model, chip: Chip) -> Found:
     for node in nodes(model, "Gemm", "MatMul"):
         if chip.capability == (7, 5) and node.outputs[0].dtype in (_D.FLOAT, None):
             yield node, "a product in float32"
+
+
+@rule(
+    "TRT113",
+    "refused",
+    because="engines are built for inputs whose values decide no shape",
+    hint="make the lengths constants of the model, or let them follow from the shapes of its inputs",
+)
+def shape_input(model: ir.Model, chip: Chip) -> Found:
+    """A shape is computed from the values of an integer input."""
+    whole = (_D.INT32, _D.INT64)
+    reached = [value for value in model.graph.inputs if value.dtype in whole]
+    seen = set(reached)
+    while reached:
+        for use in reached.pop().uses():
+            if use.idx in _SHAPES.get(use.node.op_type, ()):
+                yield use.node, "its shape follows from the values of an input"
+            elif use.node.op_type in _COUNTS:
+                new = [value for value in use.node.outputs if value.dtype in (*whole, None) and value not in seen]
+                reached += new
+                seen |= set(new)
+
+
+@rule(
+    "TRT114",
+    "runs",
+    severity="warning",
+    because="not known for 8.5: the list of 8.4's parser does not have it (onnx-tensorrt, docs/operators.md), and "
+    "the operators known here are those of a later one",
+    hint="build on the device before relying on it",
+)
+def later_than_8(model: ir.Model, chip: Chip) -> Found:
+    """An operator, or a mode of Resize, that is not known for TensorRT 8."""
+    for node in model.graph.all_nodes() if chip.version is not None and chip.version < (10, 0) else ():
+        if node.op_type in NOT_IN_8 and node.domain in ("", "ai.onnx"):
+            yield node, f"the operator {node.op_type}"
+        if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") == "cubic":
+            yield node, "Resize by cubic interpolation"
 
 
 def _type_name(value: ir.Value) -> str:

@@ -9,6 +9,7 @@ from dsedge.backends.tensorrt.quantizers import (
     EIGHTS,
     FLOAT8,
     PRODUCTS,
+    behind,
     code_type,
     constant,
     dequantized,
@@ -91,9 +92,9 @@ def channel_activations(model: ir.Model, chip: Chip) -> Found:
     hint="quantize both, or neither",
 )
 def half_quantized(model: ir.Model, chip: Chip) -> Found:
-    """Only one of the two inputs of a product is behind INT8 DequantizeLinear."""
+    """Only one of the two inputs of a product comes from INT8 codes."""
     for node in nodes(model, *PRODUCTS):
-        sides = [(i, side) for i in range(2) if (side := dequantized(node, i)) is not None]
+        sides = [(i, side) for i in range(2) if (side := behind(node, i)) is not None]
         if len(sides) == 1 and code_type(sides[0][1]) in EIGHTS:
             yield node, f"only its input {sides[0][0]} is quantized"
 
@@ -145,17 +146,22 @@ def bad_scale(model: ir.Model, chip: Chip) -> Found:
     "TRT011",
     "wrong",
     because="the compiler takes it, and all that is quantized with it comes out as zero, infinite or NaN",
-    hint="calibrate again, and look at the samples",
+    hint="look at the samples that were calibrated with, and at the weights",
 )
 def useless_scale(model: ir.Model, chip: Chip) -> Found:
-    """A scale is infinite, or so small that its type holds it without a leading digit."""
+    """A scale is infinite, or so small that its type holds it without a leading digit.
+
+    In float16 only one of activations is: NVIDIA's own quantizer writes such scales of weights too, and `typed_graph`
+    counts the codes in them.
+    """
     for node in quantizers(model):
         scale = constant(node, 1)
         if scale is None or node.inputs[1] is None:
             continue
         half = node.inputs[1].dtype == ir.DataType.FLOAT16
-        least = np.finfo(np.float16 if half else np.float32).smallest_normal
-        bad = np.isinf(scale) | ((scale > 0) & (scale < float(least)))
+        least = float(np.finfo(np.float16 if half else np.float32).smallest_normal)
+        least = 0.0 if half and of_constant(node) else least
+        bad = np.isinf(scale) | ((scale > 0) & (scale < least))
         if bad.any():
             yield node, f"a scale of {scale.ravel()[np.flatnonzero(bad)[0]]:g}"
 

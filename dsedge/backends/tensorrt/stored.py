@@ -7,6 +7,8 @@ import onnx_ir as ir
 
 from dsedge.passes.edit import PRECISION, is_constant
 
+_BRIEF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
 
 def as_computed(model: ir.Model) -> ir.Model:
     """A graph in float32, in which weights that are stored as float16 are float32 constants with the same values.
@@ -45,25 +47,35 @@ def rounds(node: ir.Node) -> bool:
 
 
 def in_float32(model: ir.Model) -> ir.Model:
-    """A graph in bfloat16 for a runtime without such kernels: each node computes in float32, and its result is rounded.
+    """A strongly typed graph in which each node computes in float32, and its result is rounded.
+
+    ONNX Runtime has no kernels in bfloat16, and few in float16: between nodes that have none it rounds nothing, so that
+    what exceeds float16 would not be seen.
 
     Args:
         model: as `to_typed` writes it.
 
     Returns:
-        The model itself when nothing in it is bfloat16, else the same object, changed.
+        The model itself when nothing in it is float16 or bfloat16, else a copy.
     """
-    brief, wide = ir.DataType.BFLOAT16, ir.DataType.FLOAT
+    wide = ir.DataType.FLOAT
+    values = (*model.graph.initializers.values(), *(output for node in model.graph for output in node.outputs))
+    if not any(value.dtype in _BRIEF for value in values):
+        return model
+    model = model.clone()
     for value in model.graph.initializers.values():
-        if value.dtype == brief and value.const_value is not None:
+        if value.dtype in _BRIEF and value.const_value is not None:
             value.const_value = ir.tensor(value.const_value.numpy().astype(np.float32), name=value.name)
-            value.dtype = wide
+            value.type = ir.TensorType(wide)
     for node in list(model.graph):
-        for output in [output for output in node.outputs if output.dtype == brief]:
+        for output in node.outputs:
+            brief = output.dtype
+            if brief is None or brief not in _BRIEF:
+                continue
             uses = [(use.node, use.idx) for use in output.uses()]
             rounded, name = output, output.name
             if node.op_type != "Cast":
-                output.dtype = wide
+                output.type = ir.TensorType(wide)
                 rounded = _cast(model.graph, node, output, brief, f"{name}_rounded")
             back = _cast(model.graph, rounded.producer() or node, rounded, wide, f"{name}_wide")
             for user, index in uses:

@@ -9,7 +9,7 @@ float32 remains
 - where a sum of many terms, a square or a variance is formed (`_SUMS`): it can exceed what its result fits into;
 - where the range of an activation comes near the greatest float16, 65504, or a constant exceeds it, or one that is not
   zero (an epsilon) would become zero;
-- where a scale is so small that float16 rounds it coarsely;
+- where a scale of activations is so small that float16 rounds it coarsely (weights are counted anew, `scales.py`);
 - where an operator takes or makes no float16, by ONNX's own specification, and in bodies of control flow.
 """
 
@@ -22,6 +22,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from dsedge.backends.tensorrt.scales import LEAST_SCALE, half_scale, recoded
 from dsedge.passes.edit import fresh, is_constant, value_names
 
 HALF, BFLOAT = ir.DataType.FLOAT16, ir.DataType.BFLOAT16
@@ -33,11 +34,6 @@ _GREATEST_BFLOAT = float(np.uint32(0x7F7F0000).view(np.float32))
 HEADROOM = 2.0
 """Between the greatest value that calibration saw, and the greatest that float16 holds."""
 
-LEAST_SCALE = float(np.finfo(np.float16).smallest_normal)
-"""Below it float16 loses bits. A smaller scale of activations keeps its readers in float32. A channel whose scale of
-weights is smaller adds next to nothing to its sum: its scale is rounded, never to zero, which the parser refuses."""
-
-_LEAST = np.float16(np.finfo(np.float16).smallest_subnormal)
 _SUMS = frozenset(
     "LayerNormalization InstanceNormalization GroupNormalization RMSNormalization LpNormalization LRN CumSum "
     "ReduceSum ReduceSumSquare ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceProd".split()
@@ -45,6 +41,7 @@ _SUMS = frozenset(
 _SAY_THEIR_TYPE = frozenset(
     "Constant RandomNormal RandomUniform RandomNormalLike RandomUniformLike EyeLike Bernoulli Multinomial".split()
 )
+_SYMMETRIC = (ir.DataType.INT8, ir.DataType.INT4)
 _CUT = frozenset("Add Sub Where Clip Max Min Pad".split())
 """A constant beyond the range of float16 stands for infinity here (an attention mask, a bound): it is cut off."""
 
@@ -54,6 +51,7 @@ def to_typed(
     dtype: ir.DataType = HALF,
     *,
     ranges: Mapping[str, tuple[float, float]] | None = None,
+    kept: Mapping[str, str] | None = None,
 ) -> tuple[ir.Model, dict[str, str]]:
     """A strongly typed copy of a float or Q/DQ graph.
 
@@ -61,6 +59,7 @@ def to_typed(
         model: float32, opset 13 or above, shapes and types inferred.
         dtype: FLOAT16 or BFLOAT16; bfloat16 has the range of float32, so that only its sums stay there.
         ranges: value name -> least and greatest value that calibration saw.
+        kept: node name -> reason, for nodes that are to stay in float32.
 
     Returns:
         The graph at opset 19 (bfloat16: 22) or above, and for each node that stays float32 the reason. INT8 codes,
@@ -70,9 +69,10 @@ def to_typed(
     opset, ir_version = OPSETS[dtype]
     model.opset_imports[""] = max(model.opset_imports.get("", opset), opset)
     model.ir_version = max(model.ir_version, ir_version)
-    kept = {node: why for node in model.graph if (why := _keeps(node, dtype, ranges or {}))}
-    _Typer(model, dtype, kept).run()
-    return model, {node.name or node.op_type: why for node, why in kept.items() if why != _NO_FLOAT}
+    asked = kept or {}
+    floats = {n: why for n in model.graph if (why := asked.get(n.name or "") or _keeps(n, dtype, ranges or {}))}
+    _Typer(model, dtype, floats).run()
+    return model, {node.name or node.op_type: why for node, why in floats.items() if why != _NO_FLOAT}
 
 
 _NO_FLOAT = "nothing in it is float"
@@ -117,13 +117,19 @@ def _constant_exceeds(node: ir.Node, value: ir.Value | None) -> str | None:
         if sizes.size == 1 and 0 < sizes.max() < LEAST_SCALE:
             return f"a constant of it is {sizes.max():.3g}, of which float16 holds too little"
     producer = value.producer() if value is not None else None
-    if producer is not None and producer.op_type == "DequantizeLinear" and not is_constant(producer.inputs[0]):
+    if producer is not None and producer.op_type == "DequantizeLinear":
         scale = producer.inputs[1]
         if is_constant(scale) and scale.const_value is not None:
-            least = float(scale.const_value.numpy().min())
-            if least < LEAST_SCALE:
-                return f"the scale {least:.3g} of what it reads is too small for float16"
+            scales = scale.const_value.numpy()
+            if not is_constant(producer.inputs[0]) and scales.min() < LEAST_SCALE:
+                return f"the scale {scales.min():.3g} of what it reads is too small for float16"
+            if _too_large(scales):
+                return f"the scale {scales.max():.3g} of what it reads is too large for float16"
     return None
+
+
+def _too_large(scales: np.ndarray) -> bool:
+    return bool(GREATEST < scales.max() < np.inf)
 
 
 @cache
@@ -248,10 +254,10 @@ class _Typer:
                 reader.replace_input_with(index, made[wanted])
 
     def _twin_of(self, node: ir.Node, wanted: ir.DataType) -> ir.Value:
-        codes, scale, *zero = node.inputs
+        _, scale, *zero = node.inputs
         assert scale is not None
         name = f"{node.outputs[0].name}_{wanted.name.lower()}"
-        inputs = [codes, self._scale(scale), *zero]
+        inputs = [self._codes(node, name), self._scale(scale), *zero]
         twin = ir.node("DequantizeLinear", inputs, dict(node.attributes), name=fresh(f"{name}_node", self.taken))
         output = twin.outputs[0]
         output.name, output.shape = fresh(name, self.taken), node.outputs[0].shape
@@ -259,24 +265,42 @@ class _Typer:
         self.graph.insert_after(node, twin)
         return output
 
+    def _codes(self, node: ir.Node, name: str) -> ir.Value | None:
+        """The codes that a node reads; those of weights counted in scales that float16 holds."""
+        codes, scale = node.inputs[0], node.inputs[1]
+        if self.dtype != HALF or not is_constant(codes) or codes.dtype not in _SYMMETRIC:
+            return codes
+        assert scale is not None and scale.const_value is not None and codes.const_value is not None
+        whole = scale.const_value.numpy()
+        half = half_scale(whole)
+        if half.min() >= LEAST_SCALE:
+            return codes
+        axis, block = (node.attributes.get_int(key, default) for key, default in (("axis", 1), ("block_size", 0)))
+        data = recoded(codes.const_value.numpy(), whole, half, axis, block)
+        name = fresh(f"{name}_codes", self.taken)
+        twin = ir.val(name, const_value=ir.tensor(data, dtype=codes.dtype, name=name))
+        self.graph.register_initializer(twin)
+        return twin
+
     def _quantize(self, node: ir.Node) -> None:
-        """A quantizer has the type of what it reads; a scale too small for that keeps it in float32."""
+        """A quantizer has the type of what it reads; a scale that this does not hold keeps it in float32."""
         value, scale = node.inputs[0], node.inputs[1]
         if value is None or scale is None or not is_constant(scale) or scale.const_value is None:
             return
-        exact = float(scale.const_value.numpy().min()) >= LEAST_SCALE or self.dtype != HALF
+        scales = scale.const_value.numpy()
+        exact = self.dtype != HALF or (scales.min() >= LEAST_SCALE and not _too_large(scales))
         if value.dtype == self.dtype and exact:
             node.replace_input_with(1, self._scale(scale))
         elif value.dtype == self.dtype:
             node.replace_input_with(0, self._as(value, ir.DataType.FLOAT))
 
     def _scale(self, scale: ir.Value) -> ir.Value:
-        """A scale in `dtype`, never zero."""
+        """A scale in `dtype`."""
         key = (scale, ir.DataType.UNDEFINED)
         if key not in self.twins:
             assert scale.const_value is not None
             data = scale.const_value.numpy()
-            data = np.maximum(data, np.float32(_LEAST)) if self.dtype == HALF else data
+            data = half_scale(data) if self.dtype == HALF else data
             name = f"{scale.name}_{self.dtype.name.lower()}"
             twin = ir.val(fresh(name, self.taken), const_value=self._tensor(data, name))
             self.graph.register_initializer(twin)

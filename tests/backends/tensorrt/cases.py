@@ -93,6 +93,49 @@ def conv(
     return g.model(y, inputs=(("x", FLOAT, [batch, c, 8, 8]),))
 
 
+def past(
+    *between: tuple[str, dict[str, Any]],
+    constants: tuple[Any, ...] = (),
+    shape: tuple[int, ...] = (1, 32, 8, 8),
+    channels: int = 32,
+) -> ir.Model:
+    """A convolution of codes that operators stand behind; the first also reads constants."""
+    g = Graph(opset=18)
+    y = g.quantize("x")
+    for i, (op, attributes) in enumerate(between):
+        given = [g.const(each, T.INT64 if np.asarray(each).dtype.kind == "i" else None) for each in constants]
+        y = g.op(op, y, *(given if i == 0 else ()), **attributes)
+    weight = g.codes((32, channels, 1, 1), np.full(32, 0.01), axis=0)
+    return g.model(g.op("Conv", y, weight, name="product"), inputs=(("x", FLOAT, list(shape)),))
+
+
+def joined(scale: float) -> ir.Model:
+    """A convolution of two concatenated inputs, the second in a scale of its own."""
+    g = Graph()
+    y = g.op("Concat", g.quantize("x"), g.quantize("z", scale=scale), axis=1)
+    y = g.op("Conv", y, g.codes((32, 32, 1, 1), np.full(32, 0.01), axis=0), name="product")
+    return g.model(y, inputs=(("x", FLOAT, [1, 16, 8, 8]), ("z", FLOAT, [1, 16, 8, 8])))
+
+
+def weights_past(op: str, *constants: Any, **attributes: Any) -> ir.Model:
+    """A product whose codes of weights an operator stands behind."""
+    g = Graph()
+    weight = g.codes((64, 64), np.full(64, 0.01), axis=0)
+    y = g.op(
+        "MatMul", g.quantize("x"), g.op(op, weight, *(g.const(c) for c in constants), **attributes), name="product"
+    )
+    return g.model(y, inputs=(("x", FLOAT, [16, 64]),))
+
+
+def shape_input(*, constant: bool = False) -> ir.Model:
+    """A Reshape to lengths that an input or a constant says."""
+    g = Graph()
+    lengths = g.const([2, 2], T.INT64) if constant else "lengths"
+    y = g.op("Reshape", "x", g.op("Cast", lengths, to=T.INT64), name="product")
+    inputs: tuple[Io, ...] = (("x", FLOAT, [4]),)
+    return g.model(y, inputs=inputs if constant else (*inputs, ("lengths", T.INT64, [2])))
+
+
 def matmul(
     *,
     op: str = "MatMul",
@@ -199,6 +242,31 @@ CASES = (
     Case("TRT007", "activation", lambda: conv(quantized=(True, False)), conv),
     Case("TRT007", "weight", lambda: conv(quantized=(False, True)), conv),
     Case("TRT007", "matmul", lambda: matmul(quantized=False), matmul),
+    *(
+        Case("TRT007", f"past-{name}", lambda: past(("Relu", {})), keeps)
+        for name, keeps in {
+            "identity": lambda: past(("Identity", {})),
+            "reshape": lambda: past(("Reshape", {}), constants=([1, 32, 16, 4],)),
+            "transpose": lambda: past(("Transpose", {"perm": [0, 1, 3, 2]})),
+            "squeeze": lambda: past(("Squeeze", {}), constants=([0],), shape=(1, 1, 32, 8, 8)),
+            "unsqueeze": lambda: past(("Unsqueeze", {}), constants=([0],), shape=(32, 8, 8)),
+            "slice": lambda: past(("Slice", {}), constants=([0], [16], [1]), channels=16),
+            "split": lambda: past(("Split", {"axis": 1, "num_outputs": 1})),
+            "gather": lambda: past(("Gather", {"axis": 1}), constants=(list(range(16)),), channels=16),
+            "tile": lambda: past(("Tile", {}), constants=([1, 2, 1, 1],), channels=64),
+            "expand": lambda: past(("Expand", {}), constants=([2, 32, 8, 8],)),
+            "depth-to-space": lambda: past(("DepthToSpace", {"blocksize": 2}), shape=(1, 128, 8, 8)),
+            "space-to-depth": lambda: past(("SpaceToDepth", {"blocksize": 2}), shape=(1, 8, 8, 8)),
+            "max-pool": lambda: past(("MaxPool", {"kernel_shape": [2, 2]})),
+            "global-max-pool": lambda: past(("GlobalMaxPool", {})),
+            "pad": lambda: past(("Pad", {}), constants=([0, 0, 1, 1, 0, 0, 1, 1],)),
+            "factor": lambda: past(("Mul", {}), constants=(2.0,)),
+        }.items()
+    ),
+    Case("TRT007", "concat", lambda: joined(0.06), lambda: joined(0.05)),
+    Case("TRT007", "weight-past-transpose", lambda: weights_past("Sqrt"), lambda: weights_past("Transpose")),
+    Case("TRT007", "weight-past-factor", lambda: weights_past("Mul", np.float32(2)), matmul),
+    Case("TRT007", "padded", lambda: past(("Pad", {}), constants=([0, 0, 1, 1, 0, 0, 1, 1], 0.5)), lambda: past()),
     Case("TRT008", "conv", lambda: conv(weight={"axis": 1}), conv),
     Case("TRT008", "matmul", lambda: matmul(weight={"scale": np.full(256, 0.01), "axis": 0}), matmul),
     Case(
@@ -232,8 +300,13 @@ CASES = (
     Case("TRT101", "domain", lambda: single("Custom", domain="custom"), lambda: single("Relu"), coded=False),
     Case("TRT102", "nonzero", lambda: single("NonZero", output_type=T.INT64), lambda: single("Relu"), coded=False),
     Case("TRT103", "8.5", lambda: single("Relu", opset=18), lambda: single("Relu"), version="8.5", coded=False),
+    Case(
+        "TRT103", "22", lambda: single("Relu", opset=22), lambda: single("Relu", opset=21), version="10.5", coded=False
+    ),
     Case("TRT103", "old", lambda: single("Relu", opset=8), lambda: single("Relu"), version="10.3", coded=False),
     Case("TRT104", "batch", lambda: conv(batch="N"), conv),
+    Case("TRT114", "shrink", lambda: single("Shrink"), lambda: single("Softplus"), version="8.5", coded=False),
+    Case("TRT113", "reshape", shape_input, lambda: shape_input(constant=True), coded=False),
     Case("TRT105", "string", lambda: single("Identity", T.STRING), lambda: single("Identity"), coded=False),
     Case("TRT105", "uint32", lambda: single("Identity", T.UINT32), lambda: single("Identity", T.INT32), coded=False),
     Case("TRT106", "double", lambda: single("Exp", T.DOUBLE), lambda: single("Exp"), coded=False),

@@ -19,6 +19,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+FILE = "model.fp32.onnx"
+
+
 @pytest.fixture(scope="module")
 def made() -> Quantized:
     """Two convolutions with a residual sum between them, and a linear head."""
@@ -32,28 +35,43 @@ def made() -> Quantized:
 def test_all_that_was_planned_runs_on_codes(made: Quantized) -> None:
     graph = fp32_graph(made.model)
     assert not lint(graph, "8.0", version="8.5")
-    found = audit(oracle.check(graph, "8.0"), made.plan)
+    found = audit(oracle.check(graph, "8.0"), made.plan, FILE)
     assert found.performed
     assert not found.unmatched
     assert found.lowered["Conv_0"] == "correlation"
-    assert "not an engine of the target" in found.summary
+    assert found.lowered.keys() == made.plan.nodes.keys(), "so that no operator is left out of the counts"
+    assert f"builds {FILE} for" in found.summary and "not an engine of the target" in found.summary
 
 
 def test_what_was_lost_is_named(made: Quantized) -> None:
     plan = made.plan
     conv = replace(plan.nodes["Conv_0"], name="Relu_1")  # computed in float, and claimed to be a product on codes
     claimed = replace(plan, nodes={**plan.nodes, "Relu_1": conv})
-    found = audit(oracle.check(fp32_graph(made.model), "8.0"), claimed)
+    found = audit(oracle.check(fp32_graph(made.model), "8.0"), claimed, FILE)
     assert found.unmatched == {"Relu_1": "computed on Float by kgen"}
-    assert found.float_ops > audit(oracle.check(fp32_graph(made.model), "8.0"), plan).float_ops
+    assert found.float_ops > audit(oracle.check(fp32_graph(made.model), "8.0"), plan, FILE).float_ops
 
 
 def test_a_proxy_says_that_it_is_one_and_turing_that_it_cannot_tell(made: Quantized) -> None:
     graph = fp32_graph(made.model)
-    assert "nearest to 8.7" in audit(oracle.check(graph, "8.7"), made.plan).summary
-    turing = audit(oracle.check(graph, "7.5"), made.plan)  # float32 products are refused there
+    assert "nearest to 8.7" in audit(oracle.check(graph, "8.7"), made.plan, FILE).summary
+    turing = audit(oracle.check(graph, "7.5"), made.plan, FILE)  # float32 products are refused there
     assert not turing.performed
     typed, _ = typed_graph(made.model)
-    turing = audit(oracle.check(typed, "7.5"), made.plan)
-    assert turing.performed
-    assert turing.lowered == {node.name: "gemm" for node in made.plan.nodes.values() if node.op_type == "Gemm"}
+    turing = audit(oracle.check(typed, "7.5"), made.plan, FILE)
+    assert (
+        not turing.performed
+        and not turing.lowered
+        and turing.int8_ops == sum(n.precision == "int8" for n in made.plan.nodes.values())
+    )
+    assert "of 2 products nothing can be told" in turing.summary and "1 of 1 products run on codes" in turing.summary
+
+
+def test_a_pooling_over_which_a_quantizer_is_moved_is_named() -> None:
+    net = Net(x=(16, 32, 8, 8))
+    y = net.op("MaxPool", net.conv("x", 32, act="Relu"), kernel_shape=[2, 2], strides=[2, 2])
+    net.channels[y] = 32
+    made = quantized(net.model(net.conv(y, 32)), contract(load_target("a100")))
+    assert made.plan.nodes["MaxPool_2"].precision == "float"
+    found = audit(oracle.check(fp32_graph(made.model), "8.0"), made.plan, FILE)
+    assert "planned in float and on codes all the same: MaxPool_2;" in found.summary

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 from flow import quantized, samples
-from graphs import Net, residual
+from graphs import Net, image, residual
 
-from dsedge.backends.tensorrt import oracle
+from dsedge.backends.tensorrt import graphs, oracle
 from dsedge.backends.tensorrt.contract import contract
-from dsedge.backends.tensorrt.graphs import compare, float_ranges, fp32_graph, portable_graphs, typed_graph
+from dsedge.backends.tensorrt.graphs import float_ranges, fp32_graph, portable_graphs, typed_graph
+from dsedge.backends.tensorrt.lint import lint
+from dsedge.backends.tensorrt.scales import half_scale, recoded
+from dsedge.data import Batch
 from dsedge.errors import BuildError
 from dsedge.model import Model
 from dsedge.passes import discover
@@ -33,6 +36,10 @@ def shaped(model: Model) -> ir.Model:
     graph = model.graph.clone()
     discover()["infer-shapes"]()(graph)
     return graph
+
+
+def compare(reference: ir.Model, graph: ir.Model, batches: Sequence[Batch]) -> float:
+    return graphs.compare(reference, [graph], batches)[0].decibel
 
 
 def types(model: ir.Model, op_type: str) -> list[ir.DataType | None]:
@@ -79,6 +86,16 @@ def test_later_operators_are_written_in_opset_17(key: str) -> None:
     assert model.opset_imports[""] == 20
 
 
+@pytest.mark.parametrize("key", ["Pad", "Resize", "Resize to sizes"])
+def test_the_typed_graph_says_all_axes(key: str) -> None:
+    net = Net(x=(1, 5, 4, 6))
+    source = net.model(net.op("Neg", LATER[key](net)))
+    typed, _ = typed_graph(shaped(source))
+    (node,) = [node for node in typed.graph if node.op_type in ("Pad", "Resize")]
+    assert "axes" not in node.attributes and (node.op_type == "Resize" or len(node.inputs) == 3)
+    assert compare(shaped(source), typed, samples(source, 2)) > 45
+
+
 @pytest.mark.parametrize(
     "write",
     [
@@ -86,12 +103,14 @@ def test_later_operators_are_written_in_opset_17(key: str) -> None:
         lambda net: net.op("AveragePool", "x", kernel_shape=[2, 2], dilations=[2, 2]),
         lambda net: net.op("Resize", "x", "", net.const([1.0, 1.0, 0.5, 0.5]), mode="linear", antialias=1),
         lambda net: net.op("GroupNormalization", "x", net.weight(2), net.weight(2), num_groups=2),
+        lambda net: net.op("ScatterElements", "x", net.op("Cast", "x", to=7), "x", reduction="max"),
     ],
 )
 def test_what_opset_17_cannot_say_is_refused(write: Callable[[Net], str]) -> None:
     net = Net(x=(1, 4, 4, 6))
-    with pytest.raises(BuildError, match="DS401"):
+    with pytest.raises(BuildError, match="DS401") as caught:
         fp32_graph(shaped(net.model(write(net))))
+    assert caught.value.where
 
 
 def test_both_graphs_compute_what_the_quantized_one_says() -> None:
@@ -161,19 +180,77 @@ def test_a_scale_that_float16_rounds_coarsely_keeps_its_reader_in_float32() -> N
     assert compare(m.graph, typed, batches) > compare(m.graph, m.model, batches) - 1
 
 
-def test_a_channel_without_weights_keeps_a_positive_scale() -> None:
+def faint(*factors: float) -> Model:
+    """A convolution whose first channels are multiplied by something."""
     net = Net(x=(1, 32, 8, 8))
     net.conv("x", 32)
     weights = np.random.default_rng(0).standard_normal((32, 32, 3, 3)).astype(np.float32)
-    weights[3] = 0
+    weights[: len(factors)] *= np.reshape(factors, (-1, 1, 1, 1)).astype(np.float32)
     net.nodes[-1].input[1] = net.const(weights)
-    m = quantized(net.model(net.nodes[-1].output[0]), A100)
-    typed, _ = typed_graph(m.model)
+    return net.model(net.nodes[-1].output[0])
+
+
+def test_a_channel_without_weights_keeps_a_positive_scale() -> None:
+    typed, _ = typed_graph(quantized(faint(0), A100).model)
     for node in typed.graph:
         if node.op_type == "DequantizeLinear":
             scale = node.inputs[1]
             assert scale is not None and scale.const_value is not None
             assert (scale.const_value.numpy() > 0).all()
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e-4, 1e-5])
+def test_channels_whose_scales_float16_rounds_coarsely_lose_nothing(factor: float) -> None:
+    """Each channel by itself: in the whole tensor nothing of them is seen."""
+    source = faint(*[factor] * 32)
+    batches = [replace(b, feeds={n: 100 * a for n, a in b.feeds.items()}) for b in samples(source)]
+    m = quantized(source, A100, batches=batches)
+    typed, found = typed_graph(m.model)
+    assert not found and set(types(typed, "Conv")) == {ir.DataType.FLOAT16}
+    assert not lint(typed, "8.0")
+    assert compare(m.graph, typed, batches) > compare(m.graph, m.model, batches) - 2
+
+
+def test_weights_whose_scales_exceed_float16_stay_in_float32() -> None:
+    source = faint(1e8)
+    batches = samples(source)
+    m = quantized(source, A100)
+    typed, found = typed_graph(m.model)
+    assert "too large" in found["Conv_0"]
+    assert not lint(typed, "8.0")
+    assert compare(m.graph, typed, batches) > compare(m.graph, m.model, batches) - 1
+
+
+@pytest.mark.parametrize(("axis", "block"), [(0, 0), (1, 0), (0, 4), (1, 3)])
+def test_codes_counted_anew(axis: int, block: int) -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-7, 8, (8, 6)).astype(np.int8)
+    shape = [-(-n // block) if i == axis else n for i, n in enumerate(codes.shape)] if block else codes.shape[axis]
+    scale = np.float32(2e-7) * rng.uniform(0.2, 4, shape).astype(np.float32)
+    half = half_scale(scale)
+    whole = scale.repeat(block, axis) if block else np.expand_dims(scale, 1 - axis)
+    steps = half.repeat(block, axis) if block else np.expand_dims(half, 1 - axis)
+    found = recoded(codes, scale, half, axis, block) * steps.astype(np.float32)
+    assert (half >= scale).all() and np.abs(found - codes * whole).max() <= steps.max() * 0.51
+
+
+def test_a_graph_without_floats_has_no_ranges() -> None:
+    net = Net(x=(1, 4))
+    y = net.op("Add", net.op("Cast", "x", to=7), net.ints(1, 2, 3, 4))
+    source = net.model(y, types={y: 7})
+    assert not float_ranges(shaped(source), samples(source, 2))
+
+
+def test_integer_outputs_are_compared_by_what_is_equal() -> None:
+    def classes(seed: int) -> Model:
+        net = image(seed=seed)
+        y = net.op("ArgMax", net.conv("x", 16), axis=1)
+        return net.model(y, types={y: 7})
+
+    first, second = classes(0), classes(1)
+    same, other = graphs.compare(shaped(first), [shaped(first), shaped(second)], samples(first, 2))
+    assert same.equal == 1 and str(same) == "no distance from"
+    assert other.equal < 0.5 and "% equal in outputs that are no floats" in str(other)
 
 
 def in_blocks(k: int) -> tuple[ir.Model, ir.Model, QuantPlan, Model]:
