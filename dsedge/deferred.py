@@ -27,8 +27,8 @@ def finished(entry: Entry, chosen: Candidate, target: Target, steps: Steps) -> t
         The entry and the candidate with the audit and the accuracy of the graph that the device builds, and what was
         written into the artifact's folder.
     """
-    backend, folder = entry.backend, chosen.artifact.main.parent
-    main = chosen.artifact.main
+    backend, main = entry.backend, chosen.artifact.main
+    folder = main.parent
     judged = describe(folder, {main.name: "model"})
     with steps("finish", changed=True):
         samples = entry.data.head(FIDELITY_SAMPLES)

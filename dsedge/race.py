@@ -188,8 +188,9 @@ def _judged(entry: Entry, row: list[Latency], fastest: Latency | None, target: T
         if found is None or gates.decisive(found.gates):
             return tried
         latency = [fastest, next(own)] if fastest else []
+        stored = precision(found.plan) == "fp16" and not entry.backend.contract(target).computes_half
         more = [
-            *gates.latency_gates(latency, target.budgets, note, float_kernels=precision(found.plan) == "fp16"),
+            *gates.latency_gates(latency, target.budgets, note, float_kernels=stored),
             *gates.size_gates(
                 entry.base.artifact.bytes, found.artifact.bytes, target.budgets, graph=is_deferred(entry.backend)
             ),

@@ -17,7 +17,7 @@ from dsedge.backends.tensorrt.audit import audit as compare_with_plan
 from dsedge.backends.tensorrt.capability import capability
 from dsedge.backends.tensorrt.contract import contract
 from dsedge.backends.tensorrt.finish import finish
-from dsedge.backends.tensorrt.graphs import FLOAT, FP32, TYPED, float_graph, portable_graphs, says_opset17
+from dsedge.backends.tensorrt.graphs import FLOAT, FP32, TYPED, float_graph, in_opset17, portable_graphs
 from dsedge.backends.tensorrt.here import complete
 from dsedge.backends.tensorrt.stored import as_computed, in_float32, rounds
 from dsedge.backends.tensorrt.summary import result
@@ -74,8 +74,9 @@ def build(model: ir.Model, folder: Path) -> Artifact:
     dtype = BFLOAT if any(map(rounds, model.graph)) else HALF
     computed = as_computed(model)
     if computed is model and not any(node.op_type == "DequantizeLinear" for node in model.graph):
-        main = FP32 if says_opset17(model) else FLOAT
-        graphs = {main: float_graph(model)}
+        whole = in_opset17(model)
+        main = FP32 if whole else FLOAT
+        graphs = {main: whole or float_graph(model)}
     else:
         graphs = portable_graphs(computed, dtype)
         main = FP32 if FP32 in graphs else TYPED[dtype]

@@ -34,22 +34,21 @@ TYPED = {HALF: "model.fp16.onnx", BFLOAT: "model.bf16.onnx"}
 
 def portable_graphs(model: ir.Model, dtype: ir.DataType = HALF) -> dict[str, ir.Model]:
     """The graphs of a Q/DQ graph by file name: `typed_graph`, and `fp32_graph` where that can say the same."""
-    whole = {FP32: fp32_graph(model)} if dtype == HALF and says_opset17(model) else {}
-    return whole | {TYPED[dtype]: typed_graph(model, dtype)[0]}
+    whole = in_opset17(model) if dtype == HALF else None
+    return ({FP32: whole} if whole else {}) | {TYPED[dtype]: typed_graph(model, dtype)[0]}
 
 
 def float_graph(model: ir.Model) -> ir.Model:
     """A float graph for engines to compare with: at opset 17, or where that cannot say it as TensorRT 10 reads it."""
-    return fp32_graph(model) if says_opset17(model) else with_all_axes(model)
+    return in_opset17(model) or with_all_axes(model)
 
 
-def says_opset17(model: ir.Model) -> bool:
-    """Whether there is a float32 graph for all versions of TensorRT: not of INT4 blocks, and of what came later."""
+def in_opset17(model: ir.Model) -> ir.Model | None:
+    """The float32 graph for all versions of TensorRT; None where INT4 blocks or what came later is in it."""
     try:
-        fp32_graph(model)
+        return fp32_graph(model)
     except BuildError:
-        return False
-    return True
+        return None
 
 
 def fp32_graph(model: ir.Model) -> ir.Model:
@@ -77,7 +76,6 @@ def typed_graph(
         model: a float or Q/DQ graph in float32, shapes inferred; left as it is.
         dtype: FLOAT16 or BFLOAT16.
         ranges: from `float_ranges`; without them an activation beyond float16 overflows.
-
         kept: node name -> reason, for nodes that are to compute in float32 whatever their numbers.
 
     Returns:

@@ -20,8 +20,6 @@ _MIXED: Mapping[Kind, Kind] = {"fp32": "fp16"}
 """Kind of the plan -> what its typed graph is built as, where that is another."""
 OLDEST, ENDLESS = (8, 5), (999, 0)
 _CLAUSE = re.compile(r"(==|!=|<=|>=|<|>|~=)(\d+)(?:\.(\d+))?(.*)")
-
-
 SINCE = {TYPED[HALF]: (10, 0), TYPED[BFLOAT]: (10, 6)}
 """File of a bundle -> the first TensorRT that reads it, where that is not 8.5: see `graphs.py`."""
 
