@@ -14,8 +14,8 @@ from dsedge.strict import listed
 def require_finite(specs: Sequence[TensorSpec], outputs: Sequence[Sequence[np.ndarray]], source: str) -> list[str]:
     """What a reader must know of the float model's outputs.
 
-    NaN and Inf in some places can be meant (a masked score is -Inf), and are compared by place. Of an output that holds
-    nothing else no number is compared, and "identical" would say nothing.
+    NaN in some places and Inf can be meant (a masked score is -Inf), and are compared by place. Of an output that holds
+    NaN and nothing finite no number is compared, and "identical" would say nothing.
 
     Args:
         specs: of the outputs.
@@ -26,7 +26,7 @@ def require_finite(specs: Sequence[TensorSpec], outputs: Sequence[Sequence[np.nd
         A note that names the outputs, none where all numbers are finite.
 
     Raises:
-        LoadError: DS128 when an output holds no finite number in any sample.
+        LoadError: DS128 when an output holds NaN, and no finite number in any sample.
     """
     found = []
     for spec, arrays in zip(specs, zip(*outputs, strict=True), strict=True):
@@ -35,7 +35,7 @@ def require_finite(specs: Sequence[TensorSpec], outputs: Sequence[Sequence[np.nd
             continue
         nan, inf = (sum(int(np.sum(test(array))) for array in arrays) for test in (np.isnan, np.isinf))
         kinds = " or ".join(kind for kind, count in (("NaN", nan), ("Inf", inf)) if count)
-        if nan + inf == total:
+        if nan and nan + inf == total:
             raise LoadError(
                 "DS128",
                 f"the float model's output {spec.name!r} is {kinds} throughout, in every sample",

@@ -37,6 +37,9 @@ def test_a_masked_score_is_told_and_a_finite_output_is_not() -> None:
     masked: list[np.ndarray] = [np.array([[-INF, 1, 2, 3]], np.float32), IDS]
     (note,) = require_finite(SPECS, [fine, masked], "calib.npz")
     assert note.endswith("12.5% of 'scores' is Inf")
+    infinite: list[np.ndarray] = [np.full((1, 4), INF), IDS]  # which is equal to itself, where NaN is not
+    (note,) = require_finite(SPECS, [infinite], "calib.npz")
+    assert note.endswith("100% of 'scores' is Inf")
 
 
 def test_no_boxes_at_all_are_no_failure() -> None:
