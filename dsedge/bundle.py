@@ -124,7 +124,10 @@ class Steps(_Record):
 
 
 class Fidelity(_Record):
-    """How near the artifact's outputs are to the float model's."""
+    """How near the artifact's outputs are to the float model's.
+
+    Of a deferred bundle those of the graph that the device builds; golden ones are always the artifact's.
+    """
 
     sqnr_db: float | None = Field(
         description="the worst output's; None when all floats are identical, or there are none"

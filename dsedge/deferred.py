@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from dsedge.backends.base import Artifact, Finished, Made, finish
 from dsedge.bundle import describe
@@ -11,7 +12,10 @@ from dsedge.gates import accuracy_gate
 from dsedge.portfolio import Entry
 from dsedge.steps import Steps
 from dsedge.target import Target
-from dsedge.verify import FIDELITY_SAMPLES, open_artifact
+from dsedge.verify import FIDELITY_SAMPLES, fidelity, golden_count, open_artifact, run_all
+
+_OF_THE_DEVICE = ("sqnr_db", "max_abs", "top1_agreement", "equal", "same_lengths")
+"""Of the fidelity what tells of the graph that the device builds; the rest is about golden outputs."""
 
 
 def finished(entry: Entry, chosen: Candidate, target: Target, steps: Steps) -> tuple[Entry, Candidate, Finished]:
@@ -24,8 +28,8 @@ def finished(entry: Entry, chosen: Candidate, target: Target, steps: Steps) -> t
         steps: the record.
 
     Returns:
-        The entry and the candidate with the audit and the accuracy of the graph that the device builds, and what was
-        written into the artifact's folder.
+        The entry and the candidate with the audit, fidelity and accuracy of the graph that the device builds, and what
+        was written into the artifact's folder.
     """
     backend, main = entry.backend, chosen.artifact.main
     folder = main.parent
@@ -39,12 +43,30 @@ def finished(entry: Entry, chosen: Candidate, target: Target, steps: Steps) -> t
             graphs = tuple(folder / name for name, role in done.roles.items() if role == "graph")
             audit = backend.audit(Artifact(main, graphs), chosen.plan, target)
             told = replace(told, audit=audit)
-    if entry.judge and entry.base.metric and describe(folder, {done.builds: "model"}) != judged:
+    if describe(folder, {done.builds: "model"}) != judged:
         with steps("accuracy"):
-            metric = entry.judge.compare(entry.base.metric.float, open_artifact(backend, folder / done.builds))
-        limit = entry.judge.max_drop
-        again = accuracy_gate(metric, limit) if limit is not None else None
-        gates = [again if again and gate.name == again.name else gate for gate in chosen.gates]
-        told = replace(told, metric=metric, gates=gates)
+            told = _judged(told, entry, folder / done.builds)
     tries = [replace(each, found=told) if each.found is chosen else each for each in entry.tries]
     return replace(entry, tries=tries), told, done
+
+
+def _judged(chosen: Candidate, entry: Entry, file: Path) -> Candidate:
+    """A candidate with the fidelity and the accuracy of another graph than the one that it was judged by.
+
+    Golden outputs stay the artifact's, unless that is what was written anew.
+    """
+    base, judge = entry.base, entry.judge
+    predict = open_artifact(entry.backend, file)
+    got = run_all(predict, base.samples)
+    near = fidelity(base.samples, base.outputs, got[: golden_count(base.samples, base.outputs, got)], got)
+    if file == chosen.artifact.main:
+        chosen = replace(chosen, fidelity=near, outputs=got)
+    else:
+        update = {name: getattr(near, name) for name in _OF_THE_DEVICE}
+        chosen = replace(chosen, fidelity=chosen.fidelity.model_copy(update=update))
+    if judge is None or base.metric is None:
+        return chosen
+    metric = judge.compare(base.metric.float, predict)
+    again = accuracy_gate(metric, judge.max_drop) if judge.max_drop is not None else None
+    gates = [again if again and gate.name == again.name else gate for gate in chosen.gates]
+    return replace(chosen, metric=metric, gates=gates)

@@ -19,7 +19,7 @@ from dsedge.backends.base import Backend, Predict, device_result, installed_back
 from dsedge.bench.runner import agreement, agrees, as_array, close_enough, compare, difference, sqnr_of_samples
 from dsedge.bundle import Bundle, Fidelity, Steps
 from dsedge.data import Batch
-from dsedge.errors import LoadError, PassError, VerifyError
+from dsedge.errors import BundleError, LoadError, PassError, VerifyError
 from dsedge.model import Model, TensorSpec
 from dsedge.passes.base import run
 from dsedge.passes.infer_shapes import InferShapes
@@ -369,5 +369,8 @@ def verify_bundle(bundle: Bundle) -> dict[str, Any]:
         found["status"] = reported.status if reported else manifest.status
         found["device"] = list(reported.summary) if reported else None
         if reported:
-            take_in(bundle, reported)
+            try:
+                take_in(bundle, reported)
+            except BundleError as error:
+                found["device"].append(f"the manifest does not say so: {error.what}: {error.because}")
     return found

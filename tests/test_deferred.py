@@ -13,7 +13,10 @@ from graphs import residual
 import dsedge
 from dsedge.backends import tensorrt
 from dsedge.backends.base import Predict
+from dsedge.bench.runner import sqnr_of_samples
 from dsedge.bundle import Bundle
+from dsedge.passes.normalize import normalize
+from dsedge.verify import predictor, verify_bundle
 
 DATA = [batch.feeds for batch in samples(residual(), 8)]
 FP32, FP16 = "model.fp32.onnx", "model.fp16.onnx"
@@ -30,6 +33,14 @@ def compiled(folder: Path, target: str, sign: float = 1.0, max_drop: float | Non
     )
 
 
+def distance(file: Path) -> float:
+    """From the float model, in dB."""
+    floats = predictor(normalize(residual())[0].graph, optimize=False)
+    ratio = sqnr_of_samples(*([run(feeds)[0] for feeds in DATA] for run in (floats, tensorrt.load(file))))
+    assert ratio is not None
+    return float(ratio)
+
+
 @pytest.mark.parametrize(("target", "file"), [("jetson", FP16), ("jetson-xavier-nx", FP32)])
 def test_accuracy_is_that_of_the_graph_that_the_device_builds(target: str, file: str, tmp_path: Path) -> None:
     bundle = compiled(tmp_path / "out", target)
@@ -37,6 +48,9 @@ def test_accuracy_is_that_of_the_graph_that_the_device_builds(target: str, file:
     (row,) = (row for row in bundle.manifest.candidates if row.chosen)
     assert metric.quantized == total(1.0)(tensorrt.load(bundle.path / file))
     assert row.metric == metric
+    near = bundle.manifest.fidelity
+    assert near is not None and near.sqnr_db == row.sqnr_db == pytest.approx(distance(bundle.path / file), abs=1e-4)
+    verify_bundle(bundle)
 
 
 def test_the_gate_judges_that_graph_too(tmp_path: Path) -> None:

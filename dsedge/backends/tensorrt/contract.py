@@ -2,9 +2,8 @@
 
 TensorRT moves quantizers over what only moves or compares values, and fuses the float operators behind a convolution
 into its kernel, which then writes codes where codes are read. A quantizer that stands elsewhere cuts such a kernel in
-two. But a value with several readers is written to memory: pools and concatenations then read its codes, in the one
-scale of all that is concatenated, or it is written twice. Which operators pay, by what lies around them, is in
-`structure.py`; `tools/compare_modelopt.py` compares the placement with NVIDIA's own.
+two; only a pyramid of pools gains by it. Which operators pay, by what lies around them, is in `structure.py`;
+`tools/compare_modelopt.py` compares the placement with NVIDIA's own.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import onnx_ir as ir
 
 from dsedge.backends.tensorrt.capability import capability, missing
 from dsedge.backends.tensorrt.structure import (
-    copies_shared,
     few_channels,
     fused_sum,
     in_blocks,
+    in_pyramid,
     skip_input,
     small_product,
 )
@@ -36,7 +35,7 @@ _NORMALIZATIONS = (
 
 _PRODUCT = "INT8 matrix product, per-channel weights"
 _MOVES = "moves values: quantizers behind it are moved over it, one of its own would be computed"
-_SHARED = "its input is read elsewhere too: written once, as codes of one scale for all that read or join it"
+_PYRAMID = "of a pyramid of pools: computed once, on codes of one scale, for all that read or join them"
 _POINTWISE = "computed in float inside of the kernel around it, which writes codes where INT8 reads them"
 
 
@@ -64,9 +63,8 @@ OPERATORS: tuple[OpRule, ...] = (
         because="a sum inside of the convolution's kernel, which reads the skip input as codes",
     ),
     *fuses(_ACTIVATIONS, because="inside of the kernel before it"),
-    OpRule("Concat", "share", only=copies_shared, because=_SHARED),
-    OpRule("Resize", "share", (0,), only=copies_shared, because=_SHARED),
-    OpRule("MaxPool", "share", (0,), only=copies_shared, because=_SHARED),
+    OpRule("Concat", "share", only=in_pyramid, because=_PYRAMID),
+    OpRule("MaxPool", "share", (0,), only=in_pyramid, because=_PYRAMID),
     *_carries(_COPIES, _MOVES),
     *_carries(
         "MaxPool GlobalMaxPool", "the greatest code is the greatest value: quantizers behind it are moved over it"

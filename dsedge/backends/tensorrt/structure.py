@@ -54,15 +54,22 @@ def in_blocks(node: ir.Node) -> str | None:
     return f"{length} inputs are not two or more whole blocks of {_BLOCK}"
 
 
-def copies_shared(node: ir.Node) -> bool:
-    """Whether a node copies a value that others read too.
+def in_pyramid(node: ir.Node) -> bool:
+    """Whether a node is part of a pyramid: a value joined with pools of it, and pools of those.
 
-    With a quantizer only behind the copy the compiler writes such a value twice, as codes and as a float, and computes
-    a chain of pools anew for every link that is concatenated.
+    With a quantizer only behind it the compiler computes a chain of pools anew for every link that is joined. Values
+    that are no pools of one would lose by one scale: what else reads them, as in a dense block, needs its own.
     """
-    if node.attributes.get_string("mode", "nearest") != "nearest":
-        return False  # interpolation computes
-    return any(value is not None and value.const_value is None and len(value.uses()) > 1 for value in node.inputs)
+    if node.op_type == "MaxPool":
+        return any(user.op_type == "Concat" and in_pyramid(user) for user, _ in node.outputs[0].uses())
+    return len(node.inputs) > 1 and len(set(map(_pooled, node.inputs))) == 1
+
+
+def _pooled(value: ir.Value | None) -> ir.Value | None:
+    """What a value is a pool of, and itself where it is none."""
+    while value is not None and (node := value.producer()) is not None and node.op_type == "MaxPool":
+        value = node.inputs[0]
+    return value
 
 
 def fused_sum(node: ir.Node) -> str | None:

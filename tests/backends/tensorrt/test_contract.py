@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from flow import Quantized, quantized
+from flow import Quantized, quantized, samples, worst_sqnr
 from graphs import Net, residual
 
 from dsedge.backends.tensorrt import oracle
@@ -100,31 +100,30 @@ def test_what_only_moves_or_compares_values_has_no_quantizer_of_its_own() -> Non
 
 
 def pools() -> Model:
-    """The pyramid of pools of YOLO, whose links are all read twice, and an enlarged image beside a smaller one."""
+    """The pyramid of pools of YOLO, whose links are all read twice."""
     net = Net(x=IMAGE)
     x = net.conv("x", 32, act="SiLU")
     first = pool(net, x)
-    y = net.conv(joined(net, x, first, pool(net, first)), 32, 1, act="Relu")
-    small = net.conv(y, 32, act="Relu", strides=[2, 2])
-    sizes = net.const(np.array([1, 1, 2, 2], np.float32))
-    large = net.op("Resize", small, "", sizes, mode="nearest", coordinate_transformation_mode="asymmetric")
-    return net.model(net.head(net.conv(joined(net, y, large), 32), 32), net.conv(small, 32))
+    return net.model(net.head(net.conv(joined(net, x, first, pool(net, first)), 32, 1, act="Relu"), 32))
 
 
-def test_copies_of_a_value_with_other_readers_read_its_codes_in_one_scale() -> None:
+def test_a_pyramid_of_pools_reads_codes_of_one_scale() -> None:
     m = made(pools())
-    found = {n.op_type: n.precision for n in m.plan.nodes.values() if n.op_type in ("MaxPool", "Concat", "Resize")}
-    assert found == dict.fromkeys(("MaxPool", "Concat", "Resize"), "int8")
-    sizes = sorted(len(names) for names in m.plan.groups().values())
-    assert sizes[-2:] == [4, 4]  # each of the two concatenations with all that it joins
+    found = {n.op_type: n.precision for n in m.plan.nodes.values() if n.op_type in ("MaxPool", "Concat")}
+    assert found == {"MaxPool": "int8", "Concat": "int8"}
+    assert max(len(names) for names in m.plan.groups().values()) == 4, "the three that are joined, and what comes of it"
 
 
-def test_interpolation_stays_float() -> None:
-    net = Net(x=IMAGE)
-    x = net.conv("x", 32, act="Relu")
-    large = net.op("Resize", x, "", net.const(np.array([1, 1, 2, 2], np.float32)), mode="linear")
-    m = made(net.model(net.conv(large, 32), net.conv(x, 32)))
-    assert [n.precision for n in m.plan.nodes.values() if n.op_type == "Resize"] == ["float"]
+def test_densely_connected_layers_have_a_scale_each() -> None:
+    net = Net(x=(1, 3, 32, 32))
+    y = net.conv("x", 32, act="Relu")
+    for _ in range(6):
+        larger = net.op("Mul", net.conv(y, 32, act="Relu"), net.const(np.float32(3)))
+        net.channels[larger] = 32
+        y = joined(net, y, larger)
+    m = made(net.model(net.conv(y, 32)))
+    assert {n.precision for n in m.plan.nodes.values() if n.op_type == "Concat"} == {"float"}
+    assert worst_sqnr(m.graph, m.model, samples(m.source, 4), optimize=False) > 20, "in one scale it is 7 dB"
 
 
 @pytest.mark.parametrize(
