@@ -84,9 +84,8 @@ def _kind(op: str, ours: bool, beside: bool, because: str) -> tuple[str, str]:
     if not ours and op == "MaxPool":
         reason = "the compiler moves the pair behind the pool over it, and its range is that of what is left there"
         return "pool of a value that is read once", reason
-    if ours and op in ("Concat", "MaxPool", "Resize"):
-        reason = "all that is joined is held as codes of one scale, so that what copies or compares it works on codes"
-        return "rest of what is joined", reason
+    if ours and op in ("Concat", "MaxPool"):
+        return "pyramid of pools", "the pools are computed once, on codes of the scale that all that is joined has"
     return op, because
 
 

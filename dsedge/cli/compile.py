@@ -105,11 +105,15 @@ def compile_(
 
     from dsedge import streaming
     from dsedge.compiler import compile
-    from dsedge.emit import emit, require_form
+    from dsedge.emit import emit, require_emit
+    from dsedge.errors import DsedgeError
     from dsedge.frontend import shapes
+    from dsedge.target import load_target
 
     if form is not None:
-        require_form(form, runtime)
+        board, name = load_target(target), Path(model).stem
+        output = output if output is not None else str(Path("build") / f"{name}-{board.name}")
+        require_emit(form, Path(f"{Path(output)}-{form}"), name, board, runtime, force=force)
     with progress(shown=not json) as report:
         bundle = compile(
             model,
@@ -136,7 +140,11 @@ def compile_(
         from dsedge.report.terminal import bundle_summary
 
         show(bundle_summary(bundle))
-    emitted = None if form is None else emit(form, [bundle], Path(f"{bundle.path}-{form}"), force=force)
+    try:
+        emitted = None if form is None else emit(form, [bundle], Path(f"{bundle.path}-{form}"), force=force)
+    except DsedgeError as error:
+        error.hint = "; ".join([*([error.hint] if error.hint else []), f"the bundle was written: {bundle.path}"])
+        raise
     if json:
         failures = [gate.name for gate in bundle.manifest.failed]
         printed = {"bundle": str(bundle.path), "failed": failures, "manifest": bundle.manifest.to_json()}

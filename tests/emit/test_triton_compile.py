@@ -24,6 +24,7 @@ from dsedge.emit.triton import write_repository
 from tests.backends.tensorrt.device.bundles import cuda_library, device, stand_in
 
 DIGITS = Path(__file__).parents[2] / "models" / "digits_cnn"
+NO_LITERT = "LiteRT is not installed: pip install '.[litert]'"
 APP = typer.Typer()
 APP.command()(compile_)
 
@@ -97,11 +98,51 @@ def test_the_bundles_own_script_builds_the_engine_that_triton_loads(tmp_path: Pa
     [
         (["--emit", "tritn"], "no form 'tritn'"),
         (["--emit", "triton", "--runtime", "litert"], "no backend for litert"),
+        (["--emit", "triton", "-t", "pos-armv7"], "no backend for litert, and pos-armv7 runs on nothing else"),
     ],
 )
 def test_a_form_is_refused_before_any_work(tmp_path: Path, options: list[str], said: str) -> None:
+    if "-t" in options:
+        pytest.importorskip("ai_edge_litert", reason=NO_LITERT)
     error = refused(lambda: run(tmp_path / "b", "-t", "pos-x86", *options))
     assert error.code == "DS145" and said in str(error) and not list(tmp_path.glob("b*"))
+
+
+@pytest.mark.parametrize("there", [["-o", "b"], ["-o", "b", "--force"], []])
+def test_a_place_that_is_taken_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = Path("b-triton" if there else "build/digits_cnn-t4-triton") / "digits_cnn"
+    model.mkdir(parents=True)  # not one that dsedge wrote: --force does not replace it
+    given = [DIGITS / "digits_cnn.onnx", "--calib", DIGITS / "calibration.npz", "-t", "t4", "--emit", "triton", *there]
+    error = refused(lambda: CliRunner().invoke(APP, [str(each) for each in given], catch_exceptions=False))
+    assert (error.code, error.where) == ("DS801", str(model)) and list(model.parent.parent.iterdir()) == [model.parent]
+    model.rmdir()
+    model.parent.rmdir()
+    model.parent.write_text("")
+    error = refused(lambda: CliRunner().invoke(APP, [str(each) for each in given], catch_exceptions=False))
+    assert (error.code, error.where) == ("DS802", str(model.parent))
+
+
+def test_a_bundle_stays_where_a_runtime_won_that_triton_has_not(tmp_path: Path) -> None:
+    """The target lists one that Triton has, so it is known only when all is done."""
+    pytest.importorskip("ai_edge_litert", reason=NO_LITERT)
+    given = [
+        DIGITS / "digits_cnn.onnx",
+        "--calib",
+        DIGITS / "calibration.npz",
+        "-t",
+        "android-arm64",
+        "-o",
+        tmp_path / "b",
+    ]
+    command = [sys.executable, "-m", "dsedge", "compile", *map(str, given), "--emit", "triton", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    error = json.loads(done.stdout)["error"]
+    assert done.returncode == 2 and error["code"] == "DS145" and "no backend for litert" in error["what"]
+    assert "--runtime onnxruntime" in error["hint"] and f"the bundle was written: {tmp_path / 'b'}" in error["hint"]
+    assert Bundle(tmp_path / "b").manifest.runtime.name == "litert" and not (tmp_path / "b-triton").exists()
 
 
 def test_engines_must_take_the_same_lengths(tmp_path: Path) -> None:

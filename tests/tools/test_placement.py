@@ -57,7 +57,7 @@ def test_a_slot_can_read_in_float_again_and_others_keep_the_pair() -> None:
     [
         ([("add", 1)], [("add", 0), ("add", 1)], {(False, "second term of a residual sum")}),
         ([], [("add", 0)], {(False, "sum without a convolution")}),
-        ([("pool", 0)], [], {(True, "rest of what is joined")}),
+        ([("pool", 0)], [], {(True, "pyramid of pools")}),
         ([("conv", 0)], [("pool", 0)], {(True, "Conv"), (False, "pool of a value that is read once")}),
         ([("conv", 0)], [("conv", 0)], set()),
     ],

@@ -15,7 +15,6 @@ the CPU what it cannot place: other kernels than those that the bundle's evidenc
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from dsedge.emit.triton.bundles import one_model
 from dsedge.emit.triton.check import problems
 from dsedge.emit.triton.config import VERSION, make_config, raw, warmup
 from dsedge.emit.triton.engines import PLAN, Engine, build_script, engines_of, ranges_of, stacked_by_profiles
-from dsedge.emit.triton.place import HEADER, model_folder
+from dsedge.emit.triton.place import HEADER, model_folder, require_place
 from dsedge.emit.triton.readme import readme
 from dsedge.emit.triton.stacking import golden_inputs, why_not_stacked
 from dsedge.emit.triton.text import Config, parse, schema_version, to_text
@@ -102,9 +101,7 @@ def write_repository(
     """
     first = one_model(bundles)
     runtime, name = first.manifest.runtime.name, name or first.manifest.model.name
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,127}", name, re.ASCII):
-        what = f"{name!r} cannot be the name of a model on Triton"
-        raise LoadError("DS145", what, because="it is a folder and a part of URLs", hint="give another name")
+    require_place(folder, name, force=force)
     engines = engines_of(bundles) if runtime == "tensorrt" else []
     samples, notes = golden_inputs(first), _notes(bundles)
     most, usual = stacked_by_profiles(engines) if engines else (DEFAULT_BATCH, 0)

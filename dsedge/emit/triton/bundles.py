@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsedge.bundle import MANIFEST, Bundle
+from dsedge.choose import missing_runtimes, usable_backends
 from dsedge.emit.triton.config import BACKENDS
 from dsedge.errors import BundleError, LoadError
+from dsedge.target import Target
 
 
 def one_model(bundles: Sequence[Bundle]) -> Bundle:
@@ -50,6 +52,20 @@ def require_backend(runtime: str, where: str) -> None:
     if runtime not in BACKENDS:
         hint = f"compile with --runtime {' or '.join(BACKENDS)}"
         raise LoadError("DS145", f"Triton has no backend for {runtime}", where=where, hint=hint)
+
+
+def require_any_backend(target: Target) -> None:
+    """Refuse a target that has no usable runtime that Triton has a backend for.
+
+    Raises:
+        LoadError: DS145, and what `usable_backends` raises.
+    """
+    names = [backend.NAME for backend in usable_backends(target, "auto")[0]]
+    if not BACKENDS.keys() & names:
+        what = f"Triton has no backend for {', '.join(names)}, and {target.name} runs on nothing else here"
+        because = "; ".join(f"{name} {why}" for name, why in missing_runtimes(target).items())
+        hint = f"compile for a target with {' or '.join(BACKENDS)}, or without --emit"
+        raise LoadError("DS145", what, where="--emit", because=because or None, hint=hint)
 
 
 def _require_tensors(bundle: Bundle) -> None:
