@@ -287,7 +287,8 @@ def sqnr(reference, other):
 def sqnr_of_samples(reference, other):
     """SQNR of one output over samples, in dB; None where identical, not of floats, or of one length in no sample.
 
-    Samples in which the lengths differ (the boxes that a suppression left, say) hold nothing to compare.
+    Samples in which the lengths differ (the boxes that a suppression left, say) hold nothing to compare. It is -200
+    at least, which a reference of zeros has, and -300 when one is not finite where the other is.
     """
     signal = noise = 0.0
     for a, b in zip(reference, other):
@@ -298,7 +299,7 @@ def sqnr_of_samples(reference, other):
         return None
     if not np.isfinite(signal) or not np.isfinite(noise):
         return -300.0
-    return float(10 * np.log10(max(signal, 1e-300) / noise))
+    return float(max(10 * np.log10(max(signal, 1e-300) / noise), -200.0))
 
 
 def agreement(reference, other):

@@ -7,15 +7,20 @@ ratio to is the same graph without the pairs.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import onnx_ir as ir
 
 from dsedge.errors import LoadError
 from dsedge.quant.contract import Contract
+from dsedge.quant.interface import MOVES
 from dsedge.quant.plan import NodePlan, QuantPlan
 
 PAIR = ("QuantizeLinear", "DequantizeLinear")
 REASON = "the model came with Q/DQ pairs around it"
+_MOVED = MOVES | frozenset("Slice Split Gather DepthToSpace SpaceToDepth MaxPool GlobalMaxPool".split())
+"""Operators that move or compare values: runtimes that take Q/DQ on inputs alone move quantizers over them."""
 _NEVER_NEGATIVE = frozenset("Relu Clip Sigmoid HardSigmoid Softmax Abs Exp Softplus".split())
 
 
@@ -31,9 +36,10 @@ def without_pairs(model: ir.Model) -> ir.Model:
         model: left as it is.
 
     Returns:
-        A copy in which integer weights are float constants and every other pair is gone. Only rounding is taken out:
-        where the codes begin at zero a Relu takes the place of the pair, because quantizers of other tools absorb
-        the Relu that was there (saturation does the same). Conversions at integer inputs and outputs of the model stay.
+        A copy in which integer weights are float constants and every other pair is gone, also one that rounds float
+        weights. Only rounding is taken out: where the codes begin at zero a Relu takes the place of the pair, because
+        quantizers of other tools absorb the Relu that was there (saturation does the same). Conversions at integer
+        inputs and outputs of the model stay.
 
     Raises:
         LoadError: DS109 when an operator works on codes between the two halves of a pair and float takes its place.
@@ -45,7 +51,7 @@ def without_pairs(model: ir.Model) -> ir.Model:
             continue
         source, result = node.inputs[0], node.outputs[0]
         assert source is not None
-        if node.op_type == "DequantizeLinear" and source.const_value is not None:
+        if node.op_type == "DequantizeLinear" and _holds_codes(source):
             real = ir.tensor(dequantized(node), name=result.name)
             new = ir.val(result.name, const_value=real)
             result.name = None
@@ -99,12 +105,13 @@ def read_plan(graph: ir.Graph, contract: Contract) -> QuantPlan:
 
     Args:
         graph: normalized, sorted, every node named.
-        contract: which activations the runtime fuses into the operator before them.
+        contract: which activations the runtime fuses into the operator before them, and whether Q/DQ goes on inputs
+            alone: such a runtime moves quantizers over what moves or compares values.
 
     Returns:
-        A plan without values. INT8 is what reads all its activations and weights through DequantizeLinear, and what is
-        fused into such a node; INT4 is what reads weights of 4 bits so, and its activations in float. Quantizers
-        themselves are not listed.
+        A plan without values. INT8 is what reads all its activations and weights through DequantizeLinear, past what
+        the runtime moves quantizers over, and what is fused into such a node; INT4 is what reads weights of 4 bits so,
+        and its activations in float. Quantizers themselves are not listed.
     """
     nodes: dict[str, NodePlan] = {}
     for node in graph:
@@ -116,7 +123,7 @@ def read_plan(graph: ir.Graph, contract: Contract) -> QuantPlan:
         head = _head(node, nodes, contract)
         if head is not None:
             plan = NodePlan(plan.name, plan.op_type, "int8", f"fused into {head}", head=head, result=plan.result)
-        elif _reads_codes(node):
+        elif _reads_codes(node, contract):
             plan = NodePlan(plan.name, plan.op_type, "int8", REASON, result=plan.result)
         elif _reads_blocks(node):
             plan = NodePlan(plan.name, plan.op_type, "int4", REASON, result=plan.result)
@@ -126,11 +133,27 @@ def read_plan(graph: ir.Graph, contract: Contract) -> QuantPlan:
     return QuantPlan(contract.id, nodes)
 
 
-def _reads_codes(node: ir.Node) -> bool:
+def _holds_codes(value: ir.Value) -> bool:
+    """Whether a value is a constant of integers: a float one was the source of a quantizer that is gone."""
+    return value.const_value is not None and value.const_value.dtype.is_integer()
+
+
+def _reads_codes(node: ir.Node, contract: Contract) -> bool:
+    passed = _MOVED if contract.inputs_only else frozenset()
     producers = [
-        v.producer() for v in node.inputs if v is not None and v.const_value is None and v.dtype == ir.DataType.FLOAT
+        _maker(v, passed)
+        for v in node.inputs
+        if v is not None and v.const_value is None and v.dtype == ir.DataType.FLOAT
     ]
     return bool(producers) and all(p is not None and p.op_type == "DequantizeLinear" for p in producers)
+
+
+def _maker(value: ir.Value, passed: Collection[str]) -> ir.Node | None:
+    """The node that makes a value, past nodes of some types."""
+    maker = value.producer()
+    while maker is not None and maker.op_type in passed and not maker.domain and maker.inputs[0] is not None:
+        maker = maker.inputs[0].producer()
+    return maker
 
 
 def _head(node: ir.Node, nodes: dict[str, NodePlan], contract: Contract) -> str | None:

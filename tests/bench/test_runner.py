@@ -63,7 +63,7 @@ def test_sqnr() -> None:
     assert runner.sqnr(x, x) is None
     assert runner.sqnr(x, x * 1.1) == pytest.approx(20.0)
     assert runner.sqnr(x, np.zeros(2)) == pytest.approx(0.0)
-    assert runner.sqnr(np.zeros(2), x) < -1000
+    assert runner.sqnr(np.zeros(2), x) == -200.0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,37 @@ def test_the_plan_lists_what_reads_codes(tmp_path: Path) -> None:
     precisions = {n.op_type: n.precision for n in plan.nodes.values()}
     assert precisions["Conv"] == precisions["Add"] == precisions["MaxPool"] == precisions["Gemm"] == "int8"
     assert "QuantizeLinear" not in precisions
+
+
+def _pair(net: Net, x: str, scale: np.ndarray, axis: int = 1) -> str:
+    parameters = [net.const(scale), net.const(np.zeros(scale.shape, np.int8))]
+    return net.op("DequantizeLinear", net.op("QuantizeLinear", x, *parameters, axis=axis), *parameters, axis=axis)
+
+
+def test_float_weights_behind_a_pair_are_the_float_model(tmp_path: Path) -> None:
+    # What training with simulated quantization exports: QuantizeLinear reads the weights themselves.
+    models = []
+    for given in (True, False):
+        net = Net(x=(1, 8, 6, 6))
+        weight = net.weight(16, 8, 3, 3)
+        x = _pair(net, "x", np.float32(0.03)) if given else "x"
+        weight = _pair(net, weight, np.full(16, 0.01, np.float32), axis=0) if given else weight
+        models.append(net.model(net.op("Conv", x, weight)))
+    with_pairs, source = models
+    found = without_pairs(with_pairs.graph)
+    assert not is_qdq(found)
+    assert flow.worst_sqnr(source.graph, found, flow.samples(source, 2)) > 120
+
+
+@pytest.mark.parametrize(("inputs_only", "precision"), [(True, "int8"), (False, "float")])
+def test_a_product_behind_moved_values_reads_codes_where_quantizers_move(inputs_only: bool, precision: str) -> None:
+    net = Net(x=(4, 8, 16))
+    x = net.op("Reshape", _pair(net, "x", np.float32(0.03)), net.ints(32, 16))
+    weight = net.op("Transpose", _pair(net, net.weight(8, 16), np.full(8, 0.01, np.float32), axis=0), perm=[1, 0])
+    graph, _ = normalize(net.model(net.op("MatMul", x, weight)))
+    plan = read_plan(graph.graph.graph, replace(flow.contract(), inputs_only=inputs_only))
+    (product,) = [node for node in plan.nodes.values() if node.op_type == "MatMul"]
+    assert product.precision == precision
 
 
 def test_it_is_accepted_as_it_is(tmp_path: Path) -> None:

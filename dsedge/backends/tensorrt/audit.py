@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dsedge.backends.base import Audit
 from dsedge.backends.tensorrt.oracle import PACKAGE, Verdict, coverage
+from dsedge.backends.tensorrt.quantizers import PRODUCTS
 from dsedge.quant.plan import NodePlan, QuantPlan
 
 _UNTOLD = {"7.5": ("Conv", "ConvTranspose")}
@@ -28,16 +29,19 @@ def audit(verdict: Verdict, plan: QuantPlan, file: str) -> Audit:
     Returns:
         The counts, every product that was planned on codes and runs in float, and for each operator the kinds of the
         kernels that it became part of. Not performed where nothing was built, or where what was built does not tell of
-        all products: for 7.5 this compiler says nothing about INT8 convolutions. The counts are then the plan's.
+        all products: for 7.5 this compiler says nothing about INT8 convolutions. Nor where no product was planned on
+        codes, although something else was. The counts are then the plan's.
     """
     who = f"{PACKAGE} {verdict.version} builds {file} for compute capability {verdict.aim.built_for}"
     note = f": {verdict.aim.note}" if verdict.aim.note else ""
     planned = [n for n in plan.nodes.values() if n.precision in ("int8", "int4")]
-    products = [n for n in planned if n.head is None and _computes(n)]
+    products = [n for n in planned if n.head is None and n.op_type in PRODUCTS]
     untold = _UNTOLD.get(verdict.aim.built_for, ())
     asked = [n.name for n in products if n.op_type not in untold]
     if not verdict.accepted:
         return as_planned(plan, f"{PACKAGE} {verdict.version} does not build {file}: {refusal(verdict)}{note}")
+    if planned and not products:
+        return as_planned(plan, f"what is planned on codes holds no product that could be found in the engine{note}")
     on_codes, others = coverage(verdict, asked)
     told = f"{len(on_codes)} of {len(asked)} products run on codes"
     if len(asked) < len(products):
@@ -83,8 +87,3 @@ def _counts(nodes: list[NodePlan]) -> tuple[int, int]:
 def _pools_codes(verdict: Verdict, node: NodePlan) -> bool:
     """Whether the compiler moved a quantizer over a pooling."""
     return any(layer.kind == "maxpool" and layer.on_codes for layer in verdict.of(node.name))
-
-
-def _computes(node: NodePlan) -> bool:
-    """Whether a node has a kernel of its own: it has weights, or multiplies two activations."""
-    return bool(node.weights) or node.op_type == "MatMul"

@@ -22,7 +22,8 @@ from dsedge.backends.tensorrt.graphs import (
 from dsedge.backends.tensorrt.half import asked_float32, in_half, named_after, sentence
 from dsedge.backends.tensorrt.operators import doubt
 from dsedge.backends.tensorrt.profiles import at_ends, profiles, require_within
-from dsedge.backends.tensorrt.settings import LINES, SETTINGS, Graph, target_facts, write_settings
+from dsedge.backends.tensorrt.quantizers import PRODUCTS
+from dsedge.backends.tensorrt.settings import LINES, SETTINGS, Graph, Kind, target_facts, write_settings
 from dsedge.backends.tensorrt.sparsity import sparse_products
 from dsedge.backends.tensorrt.stored import as_computed
 from dsedge.backends.tensorrt.typed import BFLOAT, HALF
@@ -78,7 +79,7 @@ def finish(folder: Path, made: Made, target: Target) -> Finished:
         (folder / name).write_bytes(ir.to_proto(model).SerializeToString())
     files = {main, *beside}
     graphs = [
-        each.model_copy(update={"golden_sqnr_db": list(half.near.ratios)}) if half and _in_float16(each) else each
+        each.model_copy(update={"golden_sqnr_db": list(half.near.ratios)}) if half and _in_float16(each, kind) else each
         for each in buildable(kind, files)
     ]
     builds_file = builds(files, kind, target) or main
@@ -104,9 +105,12 @@ def finish(folder: Path, made: Made, target: Target) -> Finished:
     return Finished(roles, notes, builds_file)
 
 
-def _in_float16(graph: Graph) -> bool:
-    """Whether a graph is built into what computes as the typed one, which nobody verified as the artifact."""
-    return graph.precision == "fp16" or graph.file == TYPED[HALF]
+def _in_float16(graph: Graph, kind: Kind) -> bool:
+    """Whether a graph is built into what computes as the typed one, which nobody verified as the artifact.
+
+    Beside a quantized graph what is built in float16 is another one, the float model's.
+    """
+    return graph.file == TYPED[HALF] or (graph.precision == "fp16" and kind in ("fp16", "fp32"))
 
 
 def _refused(file: Path, capability: str) -> list[str]:
@@ -132,7 +136,7 @@ def _refused(file: Path, capability: str) -> list[str]:
 def _products(plan: QuantPlan) -> list[str]:
     """The products that are planned as INT8: of the rest no kernel of its own can tell."""
     eight = [node for node in plan.nodes.values() if node.precision == "int8" and node.head is None]
-    return [node.name for node in eight if node.weights or node.op_type == "MatMul"]
+    return [node.name for node in eight if node.op_type in PRODUCTS]
 
 
 def _workspace(target: Target) -> int | None:

@@ -18,7 +18,7 @@ from dsedge.backends.tensorrt.blocks import to_signed
 from dsedge.backends.tensorrt.opset17 import to_opset17, with_all_axes
 from dsedge.backends.tensorrt.stored import in_float32
 from dsedge.backends.tensorrt.typed import BFLOAT, HALF, to_typed
-from dsedge.bench.runner import agreement, sqnr_of_samples
+from dsedge.bench.runner import agreement, difference, sqnr_of_samples
 from dsedge.data import Batch
 from dsedge.errors import BuildError
 from dsedge.passes.edit import is_constant
@@ -117,10 +117,12 @@ class Nearness:
     Attributes:
         ratios: of each output in dB; None where it is equal or no float, -300 where one is not finite.
         equal: share of equal values, of that output that is no float and has the least.
+        finite: whether all is finite that is finite in the other one.
     """
 
     ratios: tuple[float | None, ...]
     equal: float
+    finite: bool
 
     @property
     def decibel(self) -> float:
@@ -129,6 +131,7 @@ class Nearness:
 
     def __str__(self) -> str:
         ratio = f"{self.decibel:.1f} dB from" if self.decibel < np.inf else "no distance from"
+        ratio = ratio if self.finite else "NaN or Inf, unlike"
         return ratio if self.equal == 1 else f"{100 * self.equal:.1f}% equal in outputs that are no floats, {ratio}"
 
 
@@ -142,8 +145,15 @@ def compare(reference: ir.Model, graphs: Iterable[ir.Model], batches: Sequence[B
     for graph in graphs:
         pairs = list(zip(wanted, _outputs(graph, batches), strict=True))
         equal = min((agreement(*pair) for pair in pairs), default=1.0)
-        found.append(Nearness(tuple(sqnr_of_samples(*pair) for pair in pairs), equal))
+        finite = all(_is_finite(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
+        found.append(Nearness(tuple(sqnr_of_samples(*pair) for pair in pairs), equal, finite))
     return found
+
+
+def _is_finite(reference: np.ndarray, other: np.ndarray) -> bool:
+    if reference.dtype.kind != "f" or reference.shape != other.shape:
+        return True
+    return bool(np.isfinite(difference(reference, other)[1]).all())
 
 
 def _outputs(model: ir.Model, batches: Sequence[Batch]) -> list[tuple[np.ndarray, ...]]:

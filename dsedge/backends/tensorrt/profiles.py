@@ -17,7 +17,6 @@ from dsedge.errors import LoadError, VerifyError
 from dsedge.model import RANGES, Range, dims
 from dsedge.session import first_line
 
-_LOST_DB = -200.0
 _MOST_RUN = 4
 
 
@@ -82,7 +81,7 @@ def at_ends(
     notes = []
     checked = ", ".join(f"{name} {list(samples[0].feeds[name].shape)}" for name in known)
     for name, near in zip(graphs, ratios, strict=True):
-        if near.decibel < _LOST_DB:
+        if not near.finite:
             what = "an output is NaN or Inf in a shape that --shape allows"
             raise VerifyError("DS501", what, where=name, hint="give a narrower range")
         notes.append(f"{name} runs in the least, usual and greatest shape: {near} the float model")

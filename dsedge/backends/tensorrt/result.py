@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dsedge.backends.tensorrt.device.trt_rules import expected
 from dsedge.backends.tensorrt.device.trt_target import differences
-from dsedge.backends.tensorrt.settings import SETTINGS, Graph, Kind, read_bounded, read_settings
+from dsedge.backends.tensorrt.settings import SETTINGS, Kind, read_bounded, read_settings
 from dsedge.bench.runner import agrees, close_enough
 from dsedge.bundle import Bundle, sha256
 from dsedge.errors import BundleError, VerifyError
 
 RESULT = "device.json"
 MOST_BYTES = 8 * 2**20
-ROUNDED_DB = 40.0
+FLOATS: tuple[Kind, ...] = ("fp16", "fp32")
+"""What `verify.py --compare` builds to compare with."""
 
 _HINT = "run python3 verify.py on the device again, and copy device.json into the bundle it ran in"
 _Text = Annotated[str, Field(max_length=2000)]
@@ -94,7 +95,7 @@ class DeviceResult(_Record):
         int8: planned nodes that run in INT8.
         not_int8: for each that does not what the engine does instead.
         unknown: for each of which it cannot be told the reason.
-        latency: precision -> times; the bundle's own first, then engines it was compared with.
+        latency: precision -> times; after `read_result` the bundle's own first, then those of `FLOATS` in that order.
         conditions: power mode, clocks, temperatures before and after, and whether the clocks were locked.
     """
 
@@ -154,24 +155,22 @@ def read_result(folder: Path) -> DeviceResult:
         _refuse("its nodes are not those of the plan")
     if settings.precision not in result.latency:
         _refuse("it has no latency of the bundle's own engine")
+    kinds = dict.fromkeys([settings.precision, *FLOATS])
+    if result.latency.keys() - kinds:
+        _refuse("it has a latency of engines that verify.py does not compare with")
     golden, recorded = result.golden, manifest.fidelity
     lengths = {len(golden.sqnr_db), len(golden.numbers), len(golden.agreement), len(manifest.model.outputs)}
     if len(lengths) != 1:
         _refuse("its outputs are not those of the model")
     exact = settings.precision == "fp32" and not result.tf32
     if recorded is None or not (
-        close_enough(golden.sqnr_db, _expected(built[0], recorded.golden_sqnr_db, exact=exact), golden.numbers)
+        close_enough(golden.sqnr_db, expected(built[0].golden_sqnr_db, recorded.golden_sqnr_db, exact), golden.numbers)
         and agrees(golden.agreement, recorded.golden_agreement)
     ):
         what = "the golden outputs are off on the device"
         raise VerifyError("DS501", what, where=RESULT, hint="compare TensorRT's version with the manifest's")
-    return result
-
-
-def _expected(graph: Graph, recorded_db: Sequence[float | None], *, exact: bool) -> list[float | None]:
-    """As `Engine.expected` in `device/trt_runtime.py`: what an engine of rounded products must reach."""
-    recorded_db = recorded_db if graph.golden_sqnr_db is None else graph.golden_sqnr_db
-    return [r if exact else min(ROUNDED_DB if r is None else r, ROUNDED_DB) for r in recorded_db]
+    in_order = {kind: result.latency[kind] for kind in kinds if kind in result.latency}
+    return result.model_copy(update={"latency": in_order})
 
 
 def _read(path: Path) -> str:

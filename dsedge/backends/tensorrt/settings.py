@@ -34,6 +34,7 @@ SCRIPTS: Mapping[str, Path] = {
             "trt_files.py",
             "trt_floats.py",
             "trt_layers.py",
+            "trt_rules.py",
             "trt_runtime.py",
             "trt_target.py",
         )

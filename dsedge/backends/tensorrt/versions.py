@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
+from dsedge.backends.tensorrt.device.trt_rules import TYPINGS
 from dsedge.backends.tensorrt.graphs import FLOAT, FP32, TYPED
 from dsedge.backends.tensorrt.settings import Graph, Kind
 from dsedge.backends.tensorrt.typed import BFLOAT, HALF
@@ -13,8 +14,6 @@ from dsedge.target import Target
 
 Version = tuple[int, int]
 
-TYPINGS = (((11, 0), ("strong",)), ((10, 0), ("strong", "weak")), ((8, 5), ("weak",)))
-"""TensorRT from which on -> the typings that it reads, the preferred one first: as `device/build.py` has it."""
 _KINDS: tuple[Kind, ...] = ("int4", "int8", "bf16", "fp16")
 _MIXED: Mapping[Kind, Kind] = {"fp32": "fp16"}
 """Kind of the plan -> what its typed graph is built as, where that is another."""
@@ -59,7 +58,7 @@ def builds(files: Collection[str], kind: Kind, target: Target) -> str | None:
     The float graph does not: of it a builder's flag makes bfloat16, where TensorRT does not read the typed one.
     """
     graphs = [graph for graph in buildable(kind, files) if graph.file != FLOAT]
-    typings = next((these for since, these in TYPINGS if bounds(target)[0] >= since), ("weak",))
+    typings = [these for since, these in TYPINGS if these and bounds(target)[0] >= since][-1]
     own = {graph.typing: graph.file for graph in reversed(graphs) if graph.precision == kind}
     return next((own[typing] for typing in typings if typing in own), None)
 

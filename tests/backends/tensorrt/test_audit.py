@@ -52,6 +52,13 @@ def test_what_was_lost_is_named(made: Quantized) -> None:
     assert found.float_ops > audit(oracle.check(fp32_graph(made.model), "8.0"), plan, FILE).float_ops
 
 
+def test_a_plan_without_products_is_not_checked_by_what_was_built(made: Quantized) -> None:
+    sums = {name: node for name, node in made.plan.nodes.items() if node.op_type == "Add"}
+    assert [node.precision for node in sums.values()] == ["int8"]
+    found = audit(oracle.check(fp32_graph(made.model), "8.0"), replace(made.plan, nodes=sums), FILE)
+    assert not found.performed and "no product" in found.summary and found.int8_ops == 1
+
+
 def test_a_proxy_says_that_it_is_one_and_turing_that_it_cannot_tell(made: Quantized) -> None:
     graph = fp32_graph(made.model)
     assert "nearest to 8.7" in audit(oracle.check(graph, "8.7"), made.plan, FILE).summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPat
     variables = {"PYTHONPATH": modules, "TENSORRT_VERSION": "10.3.0", "GPU_CAPABILITY": "8.7"}
     for name, value in (variables | {"LD_LIBRARY_PATH": cuda_library(tmp_path)}).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     return monkeypatch
 
 
@@ -71,8 +73,41 @@ def test_an_engine_that_cannot_be_built_is_a_note(bundle_folder: Path, machine: 
     before = files(folder)
     machine.setenv("TENSORRT_FAILS", "build")
     run, (note,) = complete(folder, ORIN)
-    assert run is None and note.endswith("no engine was built: build.py: TensorRT built no engine: out of memory")
+    assert run is None and note.endswith(
+        "no engine was built: out of memory; build.py: TensorRT built no engine: out of memory"
+    )
     assert files(folder) == before
+
+
+def test_an_engine_that_cannot_be_verified_is_a_note(bundle_folder: Path, machine: pytest.MonkeyPatch) -> None:
+    folder = of_a_compiled_one(bundle_folder)
+    before = files(folder)
+    machine.setenv("CUDA_FAILS", "cudaMalloc:2")  # which a builder does not call
+    run, (note,) = complete(folder, ORIN)
+    assert run is None and note.startswith("an engine was built here, and could not be verified: ")
+    assert "out of memory. free memory of the GPU" in note
+    assert files(folder) == before
+
+
+def test_a_report_that_cannot_be_read_is_a_note(bundle_folder: Path, machine: pytest.MonkeyPatch) -> None:
+    folder = of_a_compiled_one(bundle_folder)
+    before = files(folder)
+    machine.setenv("TENSORRT_VERSION", "10.3.0+" + "x" * 30)
+    run, (note,) = complete(folder, ORIN)
+    assert run is None and "could not be verified: field 'tensorrt'" in note and files(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "done"), [("print('hello')", True), ("import atexit; atexit.register(print, 7)", False)]
+)
+def test_what_a_module_prints_as_python_starts_is_no_answer(
+    bundle_folder: Path, machine: pytest.MonkeyPatch, tmp_path: Path, line: str, done: bool
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(line)
+    machine.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    machine.setenv("GPU_NAME", "NVIDIA A30")
+    notes = complete(of_a_compiled_one(bundle_folder), ORIN)[1]
+    assert bool(notes) is done
 
 
 def test_an_engine_that_computes_something_else_is_an_error(bundle_folder: Path, machine: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 from graphs import Net
 
-from dsedge.backends.tensorrt.graphs import typed_graph
+from dsedge.backends.tensorrt.graphs import compare, typed_graph
 from dsedge.backends.tensorrt.profiles import at_ends
 from dsedge.backends.tensorrt.settings import Profile
 from dsedge.data import Batch
@@ -52,5 +52,15 @@ def test_a_length_that_the_model_does_not_take() -> None:
 def test_a_graph_that_overflows_there() -> None:
     model = encoder(1000.0)
     typed, _ = typed_graph(model)  # without ranges: it computes in float16 what exceeds it
+    assert str(compare(model, [typed], [SAMPLE])[0]) == "NaN or Inf, unlike"
     with pytest.raises(VerifyError, match="DS501"):
         at_ends(ends(8, 32), model, {FILE: typed}, [SAMPLE])
+
+
+def test_zeros_that_a_graph_is_far_from_are_no_overflow() -> None:
+    models = []
+    for factor in (0.0, 1.0):
+        net = Net(words=("N", "T"))
+        models.append(normalize(net.model(net.op("Mul", "words", net.const(np.float32(factor)))))[0].graph)
+    note, _ = at_ends(ends(8, 32), models[0], {FILE: models[1]}, [SAMPLE])
+    assert "shape: -200.0 dB from" in note

@@ -45,10 +45,8 @@ import trt_builder
 import trt_layers
 from trt_cuda import Cuda
 from trt_files import Refused, publish, script, sha256
+from trt_rules import TYPINGS
 
-# What each TensorRT reads, the preferred one first. Builder flags of precision ended with 11; strong typing is complete
-# from 10 on (release notes of 10.0 and 11.0).
-TYPINGS = (((8, 5), ("weak",)), ((10, 0), ("strong", "weak")), ((11, 0), ("strong",)), ((12, 0), ()))
 # 10.7 was the last one with a DLA before 11.4 ("Working with DLA"). Before 11 it has builder flags only.
 DLA_TYPINGS = (((8, 5), ("weak",)), ((10, 8), ()), ((11, 4), ("strong",)), ((12, 0), ()))
 # Engines to compare with, of the graphs for INT8: typing of the engine -> of the graph. Only the one is float32.

@@ -10,6 +10,7 @@ import pathlib
 
 import numpy as np
 import trt_conditions
+import trt_rules
 from trt_cuda import TO_DEVICE, TO_HOST, Cuda
 from trt_files import sha256
 
@@ -27,10 +28,6 @@ DTYPES = {
 
 WARMUP = 5
 """Runs that `run.py` makes before it takes the time."""
-
-ROUNDED_DB = 40.0
-"""What is near enough to the float model for an engine that computes in float16, bfloat16 or TF32: all three keep 8 to
-11 bits of a number."""
 
 
 def load(model, threads=None):
@@ -150,15 +147,8 @@ class Engine:
         return [self._fetch(name, self._allocator.shapes.get(name, shape)) for name, shape in shapes.items()]
 
     def expected(self, recorded_db):
-        """The SQNR to come near: what the graph reached, or less where products in float16 or TF32 round too.
-
-        Args:
-            recorded_db: in the manifest, of each output in dB, None where it was identical.
-        """
-        recorded_db = recorded_db if self.graph_db is None else self.graph_db
-        if self.is_exact:
-            return list(recorded_db)
-        return [ROUNDED_DB if ratio is None else min(ratio, ROUNDED_DB) for ratio in recorded_db]
+        """The SQNR to come near, of each output in dB; `recorded_db` is the manifest's."""
+        return trt_rules.expected(self.graph_db, recorded_db, self.is_exact)
 
     @property
     def conditions(self):

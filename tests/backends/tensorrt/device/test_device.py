@@ -207,8 +207,16 @@ def test_wrong_outputs_leave_no_result(bundle_folder: Path, tmp_path: Path) -> N
     golden = golden_of(folder)
     np.savez(folder / "golden.npz", **{**golden, "float_0": golden["float_0"][..., ::-1] + 1})  # type: ignore[arg-type]
     ended = call(folder, environment, "verify.py", "--runs", "10")
-    assert ended.returncode == 2 and "the golden outputs are off" in ended.stderr
+    assert ended.returncode == 3 and "the golden outputs are off" in ended.stderr
     assert not (folder / "device.json").exists()
+
+
+def test_what_only_keeps_verify_from_looking_leaves_the_earlier_result(bundle_folder: Path, tmp_path: Path) -> None:
+    folder, environment = of_a_compiled_one(bundle_folder), at(tmp_path, "10.3.0")
+    assert call(folder, environment, "build.py").returncode == 0
+    (folder / "device.json").write_text("of an earlier run")
+    ended = call(folder, {**environment, "CUDA_FAILS": "cudaGetDeviceCount:100"}, "verify.py", "--runs", "10")
+    assert ended.returncode == 2 and (folder / "device.json").read_text() == "of an earlier run"
 
 
 def test_an_engine_of_another_version_or_half_written_is_refused(bundle_folder: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dsedge.backends.tensorrt.result import MOST_BYTES, read_result
+from dsedge.backends.tensorrt.summary import result
 from dsedge.bundle import sha256
 from dsedge.errors import BundleError, DsedgeError, VerifyError
 from tests.backends.tensorrt.device.bundles import of_a_compiled_one
@@ -96,6 +97,7 @@ def test_a_good_result_is_read(folder: Path) -> None:
         (lambda r: r["int8"].pop(), "nodes are not those of the plan"),
         (lambda r: r["not_int8"].update(other="?"), "nodes are not those of the plan"),
         (lambda r: r.update(latency={}), "no latency of the bundle's own engine"),
+        (lambda r: r["latency"].update(int4=r["latency"]["int8"]), "does not compare with"),
         (lambda r: r["golden"].update(sqnr_db=[], agreement=[], numbers=[]), "outputs are not those of the model"),
     ],
 )
@@ -117,6 +119,21 @@ def test_a_graph_that_reached_less_is_judged_by_that(folder: Path) -> None:
     result["seen"]["build.json"] = sha256(folder / "build.json")
     (folder / "device.json").write_text(json.dumps(result))
     assert read_result(folder).golden.sqnr_db == less
+
+
+def test_the_order_of_keys_says_nothing(folder: Path) -> None:
+    file = json.loads((folder / "device.json").read_text())
+    for kind, median in (("fp32", 4.0), ("fp16", 2.0), ("int8", 1.0)):
+        file["latency"].pop(kind, None)  # the bundle's own last
+        file["latency"][kind] = {"host": TIMES, "device": {**TIMES, "median_ms": median}}
+    (folder / "device.json").write_text(json.dumps(file))
+    run = result(folder)
+    assert run is not None
+    assert [(row.precision, row.median_ms) for row in run.latency] == [
+        ("int8", 1.0),
+        ("float16", 2.0),
+        ("float32", 4.0),
+    ]
 
 
 def test_golden_outputs_that_are_off_are_an_error_of_their_own(folder: Path) -> None:
