@@ -40,7 +40,7 @@ def require_finite(specs: Sequence[TensorSpec], outputs: Sequence[Sequence[np.nd
                 "DS128",
                 f"the float model's output {spec.name!r} is {kinds} throughout, in every sample",
                 because="there is no number that an artifact's could be compared with",
-                hint="random noise is no input for this model: give real samples with --calib"
+                hint="the samples are random noise: give real ones with --calib, or look for the operator that gives it"
                 if source == "random"
                 else "prepare the samples as in training, and look for the operator that is not defined for them",
             )

@@ -27,7 +27,7 @@ def test_an_output_without_a_number_is_refused() -> None:
         require_finite(SPECS, nothing, "calib.npz")
     assert caught.value.code == "DS128" and "'scores' is NaN or Inf throughout" in caught.value.what
     assert "--calib" not in str(caught.value.hint)
-    with pytest.raises(LoadError, match="give real samples with --calib"):
+    with pytest.raises(LoadError, match="give real ones with --calib"):
         require_finite(SPECS, nothing, "random")
 
 

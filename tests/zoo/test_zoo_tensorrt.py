@@ -18,12 +18,12 @@ from dsedge.verify import verify_bundle
 ZOO = Path(__file__).parents[2].parent / "shared" / "zoo"
 COMPILED = {
     "light_densenet121": 180,
-    "light_inception_v1": 122,
+    "light_inception_v1": 114,
     "light_shufflenet": 66,
     "light_squeezenet": 52,
     "mnist_cntk_op7": 2,
     "poly_residual_block": 9,
-    "ppocr_ch_PP-OCRv2_det_infer": 97,
+    "ppocr_ch_PP-OCRv2_det_infer": 94,
     "ppocr_ch_ppocr_mobile_v2.0_cls_infer": 72,
     "prisma_nchw_op7": 108,
     "ultraface_slim320_simplified": 68,

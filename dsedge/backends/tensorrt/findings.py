@@ -26,19 +26,23 @@ def linted(graphs: Mapping[str, ir.Model], target: Target) -> list[str]:
         BuildError: DS404 with the errors in the first graph that has some: the others say the same.
     """
     chip, least = capability(target).number, bounds(target)[0]
-    warnings: list[Violation] = []
+    warnings: dict[str, list[tuple[str, str]]] = {}
     notes = []
     for file, graph in graphs.items():
         version = max(least, SINCE.get(file, least))
         found = lint(graph, chip, version=".".join(map(str, version)), profiled=profiles(graph))
         if errors := [each for each in found if each.severity == "error"]:
             _refuse(file, errors)
-        warnings += found
+        for code, listed in _by_rule(found).items():
+            warnings.setdefault(code, []).append((file, _sentence(code, listed)))
         if not is_read(file, target):
             notes.append(
                 f"{file} is for TensorRT {version[0]}.{version[1]} and later: this target's builds another graph"
             )
-    return [*notes, *(_sentence(code, listed) for code, listed in _by_rule(warnings).items())]
+    for places in warnings.values():
+        where = "" if len(places) == len(graphs) else f"{' and '.join(file for file, _ in places)}: "
+        notes.append(where + places[0][1])
+    return notes
 
 
 def _refuse(file: str, errors: list[Violation]) -> NoReturn:

@@ -63,6 +63,8 @@ def finish(folder: Path, made: Made, target: Target) -> Finished:
     typed = is_read(TYPED[HALF], target)
     if not typed and main != FP32:
         fp32_graph(graph)  # which says what opset 17 lacks
+    if kind == "fp32":
+        notes.append("the engine computes in float32; --precision fp16 is for one in float16")
     if kind != "bf16":
         half = in_half(graph, floats, made.samples, asked_float32(made.plan))
         notes += [sentence(half, typed=typed)] if kind != "fp32" else []  # an engine to compare with

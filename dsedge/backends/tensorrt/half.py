@@ -61,7 +61,7 @@ def sentence(half: Half, *, typed: bool) -> str:
     if not half.good:
         what = f"there is no {TYPED[HALF]}, for TensorRT 10 and 11" if typed else "nothing is computed in float16"
         return f"{what}: in float16 it would be {half.said}"
-    what = f"{TYPED[HALF]}, for TensorRT 10 and 11," if typed else "float16, in which the engine computes"
+    what = f"{TYPED[HALF]}, for TensorRT 10 and 11," if typed else "float16, in which the engine computes,"
     kept = f"; {len(half.kept)} of its nodes stay in float32" if half.kept else ""
     return f"{what} was run on onnxruntime too: {half.said}{kept}"
 

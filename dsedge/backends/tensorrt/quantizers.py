@@ -61,25 +61,30 @@ def dequantized(node: ir.Node, index: int) -> ir.Node | None:
 def behind(node: ir.Node, index: int) -> ir.Node | None:
     """The DequantizeLinear that an input of a product comes from, past what NVIDIA's compiler moves quantizers over.
 
-    That is what moves values or compares them, a concatenation of codes in one scale, and before a
-    convolution a constant factor.
+    That is what moves values or compares them, a concatenation of codes in one scale, and before a convolution a
+    constant factor.
     """
-    return _source(node.inputs[index] if index < len(node.inputs) else None, node.op_type)
+    maker = _maker(node.inputs[index] if index < len(node.inputs) else None, node.op_type)
+    if maker is None or maker.op_type != "Concat":
+        return maker if maker is not None and maker.op_type == "DequantizeLinear" else None
+    sources = [_maker(each, node.op_type) for each in maker.inputs]
+    if any(source is None or source.op_type != "DequantizeLinear" for source in sources):
+        return None
+    scales = [constant(source, 1) for source in sources if source is not None]
+    same = scales[0] is not None and all(other is not None and np.array_equal(scales[0], other) for other in scales)
+    return sources[0] if same else None
 
 
-def _source(value: ir.Value | None, product: str) -> ir.Node | None:
-    maker = value.producer() if value is not None else None
-    if maker is None or maker.op_type == "DequantizeLinear":
-        return maker
-    if maker.op_type in _MOVED or (maker.op_type == "Pad" and not np.any(constant(maker, 2))):
-        return _source(maker.inputs[0], product)
-    sources = [_source(each, product) for each in maker.inputs]
-    if maker.op_type == "Concat":
-        scales = [constant(source, 1) if source is not None else None for source in sources]
-        same = scales[0] is not None and all(other is not None and np.array_equal(scales[0], other) for other in scales)
-        return sources[0] if same else None
-    if maker.op_type == "Mul" and product == "Conv" and any(v is not None and v.const_value for v in maker.inputs):
-        return sources[0] or sources[1]
+def _maker(value: ir.Value | None, product: str) -> ir.Node | None:
+    """The node that makes a value, past nodes of one source that quantizers are moved over."""
+    while value is not None and (maker := value.producer()) is not None:
+        if maker.op_type in _MOVED or (maker.op_type == "Pad" and not np.any(constant(maker, 2))):
+            value = maker.inputs[0]
+            continue
+        computed = [v for v in maker.inputs if v is not None and v.const_value is None]
+        if maker.op_type != "Mul" or product != "Conv" or len(computed) != 1:
+            return maker
+        value = computed[0]
     return None
 
 

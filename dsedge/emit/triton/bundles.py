@@ -37,9 +37,7 @@ def one_model(bundles: Sequence[Bundle]) -> Bundle:
         ):
             if one != two:
                 hint = "compile one model, with the same options, for each GPU"
-                raise LoadError(
-                    "DS145", f"its {what} is not that of {bundles[0].path}", where=str(bundle.path), hint=hint
-                )
+                raise LoadError("DS145", f"not the {what} of {bundles[0].path}", where=str(bundle.path), hint=hint)
     return bundles[0]
 
 
@@ -50,7 +48,7 @@ def require_backend(runtime: str, where: str) -> None:
         LoadError: DS145.
     """
     if runtime not in BACKENDS:
-        hint = f"compile with --runtime {' or '.join(BACKENDS)}"
+        hint = f"compile with --runtime {' or '.join(BACKENDS)}, where the board has it"
         raise LoadError("DS145", f"Triton has no backend for {runtime}", where=where, hint=hint)
 
 

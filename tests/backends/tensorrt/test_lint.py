@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from graphs import Net
 from onnx import helper, numpy_helper
 
 from dsedge.backends.tensorrt import oracle
@@ -105,3 +106,12 @@ def test_every_operator_of_onnx_is_judged_once() -> None:
     assert refused <= known.unsupported
     assert all(refusal(name) and not doubt("Conv") for name in refused)
     assert doubt("DeformConv") and not refusal("DeformConv")  # TensorRT has it, by its documentation
+
+
+def test_a_deep_residual_net_is_walked_once() -> None:
+    """Every block doubles the paths from the last product to the input: 2^40 of them are not counted to the end."""
+    net, value = Net(x=(1, 16, 8, 8)), "x"
+    for _ in range(40):
+        value = net.op("Add", value, net.conv(value, 16, act="SiLU"))
+        net.channels[value] = 16
+    assert not [each for each in lint(net.model(value).graph, "8.0") if each.severity == "error"]
