@@ -249,6 +249,18 @@ def install(folder: Path, wheels: Sequence[str], *options: str) -> None:
     run(sys.executable, "-m", "pip", "install", *quiet, *exact, "--target", folder, *wheels)
 
 
+def interpreter(version: str) -> str:
+    """The Python of a version on this machine.
+
+    Raises:
+        Unavailable: there is none that starts.
+    """
+    try:
+        return run(shutil.which(f"python{version}") or "", "-c", "import sys; print(sys.executable)").strip()
+    except (OSError, Unavailable):
+        raise Unavailable(f"no python{version} can be started") from None
+
+
 def run(*line: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
     """Run a command.
 

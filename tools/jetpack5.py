@@ -9,12 +9,11 @@ Installs that numpy, and an ONNX Runtime that runs with it, with pip into build/
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from arm_sysroot import Unavailable, install, run
+from arm_sysroot import Unavailable, install, interpreter
 
 HOME = Path(__file__).resolve().parents[1] / "build" / "jetpack5"
 WHEELS = ("numpy==1.17.4", "onnx==1.14.1", "onnxruntime==1.10.0", "protobuf==3.20.3", "typing-extensions==4.13.2")
@@ -37,11 +36,7 @@ def make() -> None:
     Raises:
         Unavailable: there is no such Python, or no network.
     """
-    program = shutil.which(f"python{VERSION}")
-    try:
-        found = run(program or "", "-c", "import sys; print(sys.executable)").strip()
-    except (OSError, Unavailable):
-        raise Unavailable(f"no python{VERSION} can be started") from None
+    found = interpreter(VERSION)
     HOME.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=HOME.parent) as name:
         made = Path(name) / "made"

@@ -9,12 +9,11 @@ and 3.11 that can be started here. What is there already stays. `tests/device` r
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from arm_sysroot import Unavailable, install, run
+from arm_sysroot import Unavailable, install, interpreter
 
 HOME = Path(__file__).resolve().parents[1] / "build" / "tflite-runtime"
 WHEELS = ("tflite-runtime==2.14.0", "numpy==1.26.4")
@@ -38,11 +37,7 @@ def make(version: str) -> None:
     Raises:
         Unavailable: there is no such Python, or no network.
     """
-    program = shutil.which(f"python{version}")
-    try:
-        found = run(program or "", "-c", "import sys; print(sys.executable)").strip()
-    except (OSError, Unavailable):
-        raise Unavailable(f"no python{version} can be started") from None
+    found = interpreter(version)
     HOME.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=HOME) as name:
         made = Path(name) / version
